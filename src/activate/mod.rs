@@ -1,0 +1,1 @@
+//! `rick-activate`: from a bundle to a running host.

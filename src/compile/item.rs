@@ -1,0 +1,296 @@
+//! The nouns of a host as modules state them, with the places where they were stated. What `evaluate` gives and `check` takes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::{SourcePath, Sources, Span};
+
+/// An evaluated environment: plain data, nothing of the language left in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The environment's name.
+    pub environment: String,
+    /// Its hosts, in the order of the source.
+    pub hosts: Vec<Host>,
+    /// The texts of the files that were loaded.
+    pub sources: Sources,
+}
+
+/// A host and what its services ask for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The domain below which its sites live.
+    pub domain: String,
+    /// Its operating system, which decides the versions of systemd and Podman.
+    pub os: Os,
+    /// Where it is declared.
+    pub span: Span,
+    /// Its services, providers before consumers.
+    pub services: Vec<Service>,
+}
+
+/// Operating systems that rick knows the versions of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Os {
+    /// Debian 13: systemd 257, Podman 5.4, Caddy 2.6.
+    #[serde(rename = "debian-13")]
+    Debian13,
+    /// Debian 14, in the making: systemd 262, Podman 5.8, Caddy 2.11.
+    #[serde(rename = "debian-14")]
+    Debian14,
+    /// Arch Linux, rolling: at least what Debian 14 has.
+    #[serde(rename = "arch")]
+    Arch,
+}
+
+/// One instance of a module on a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Service {
+    /// The instance's name, unique on its host.
+    pub name: String,
+    /// The module's name.
+    pub module: String,
+    /// The call in the environment.
+    pub span: Span,
+    /// What its `build` and `finish` returned.
+    pub items: Vec<Item>,
+}
+
+/// A noun and the call that stated it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// The noun.
+    pub noun: Noun,
+    /// The call of its constructor.
+    pub span: Span,
+    /// Places inside that call: argument name, or dictionary key, → its literal. For carets; a name may be missing.
+    pub places: BTreeMap<String, Span>,
+}
+
+impl Item {
+    /// The place of an argument or key, or of the whole call.
+    pub fn place(&self, name: &str) -> &Span {
+        self.places.get(name).unwrap_or(&self.span)
+    }
+}
+
+/// What modules can ask for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Noun {
+    /// A Unix group.
+    Group(Group),
+    /// A Unix user.
+    User(User),
+    /// A directory on the host.
+    Directory(Directory),
+    /// A configuration file or tree.
+    File(File),
+    /// A systemd unit, a drop-in for one, or a mask over one.
+    Unit(Unit),
+    /// A Quadlet file.
+    Quadlet(Quadlet),
+    /// A web site; served by whichever module collects sites.
+    Site(Site),
+    /// A container image to build.
+    Image(Image),
+    /// A claim on a port of the host.
+    Port(Port),
+    /// Something that answers when the service is well.
+    Probe(Probe),
+    /// A program that the host must have.
+    Program(Program),
+}
+
+/// `group(name, members = [], id = None)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Users that join it.
+    pub members: Vec<String>,
+    /// A pinned number.
+    pub id: Option<u32>,
+}
+
+/// `user(name, groups = [], home = "/nonexistent", shell = None, id = None, external = False)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// Its name; its own group has the same.
+    pub name: String,
+    /// Further groups that it joins.
+    pub groups: Vec<String>,
+    /// What stands in the comment field of passwd.
+    pub description: String,
+    /// Its home directory.
+    pub home: String,
+    /// A pinned number.
+    pub id: Option<u32>,
+}
+
+/// `directory(path, mode, user, group)`: made by systemd-tmpfiles, never removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Directory {
+    /// Where.
+    pub path: String,
+    /// Permission bits, setgid included.
+    pub mode: u32,
+    /// Its owner.
+    pub user: String,
+    /// Its group.
+    pub group: String,
+}
+
+/// `file(name, content | source, stable = False, executable = False)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// Its path inside the service's configuration directory.
+    pub name: String,
+    /// What it holds.
+    pub content: Content,
+    /// At a path that stays (`/var/lib/rick/current/etc/…`), for what reloads; else in the store, where a change changes the path.
+    pub stable: bool,
+    /// Mode 0755 in place of 0644.
+    pub executable: bool,
+}
+
+/// Where the bytes of a file come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Content {
+    /// Generated text, tokens included.
+    Text(String),
+    /// A file or a tree of the source, byte for byte.
+    Payload(SourcePath),
+}
+
+/// Sections of a unit or Quadlet, in order; a key may come more than once.
+pub type Sections = Vec<(String, Vec<(String, String)>)>;
+
+/// The body of a unit or Quadlet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Body {
+    /// From dictionaries.
+    Sections(Sections),
+    /// A whole file, pasted or from the source tree; the path if it is from there.
+    Text(String, Option<SourcePath>),
+}
+
+/// `unit(name, {…} | text | source, …)`, `mask(name)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unit {
+    /// The unit's name, `valkey-server.service`.
+    pub name: String,
+    /// What it says.
+    pub body: UnitBody,
+    /// Files (by their `name`, all of the same service) whose change only needs a reload.
+    pub reload_on: Vec<String>,
+    /// It stands in the place of a unit of the distribution, knowingly.
+    pub replaces: bool,
+}
+
+/// The forms of a unit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum UnitBody {
+    /// A whole unit.
+    Whole(Body),
+    /// A drop-in `NAME.d/FILE.conf` for a unit of the distribution: the file's stem and its body.
+    DropIn(String, Body),
+    /// A link to /dev/null in its place.
+    Mask,
+}
+
+/// `quadlet(name, {…} | text | source)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Quadlet {
+    /// The file's name, `whoami.container`.
+    pub name: String,
+    /// What it says.
+    pub body: Body,
+}
+
+/// `site(host, auth, upstream | root, …)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// The complete host name.
+    pub host: String,
+    /// Who may see it.
+    pub auth: Auth,
+    /// What answers.
+    pub backend: Backend,
+}
+
+/// Who may see a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Everybody.
+    Public,
+    /// The application signs people in by OIDC.
+    Oidc,
+    /// The proxy asks the forward-auth endpoint first.
+    Forward,
+}
+
+/// What answers a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// Files below a directory (a path, usually with an object token).
+    Files(String),
+    /// An HTTP server: `127.0.0.1:8080` or `unix//run/x.sock`.
+    Proxy(String),
+}
+
+/// `image(name, layers = {path: source}, entrypoint = [...], …)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// The name: becomes `localhost/NAME`.
+    pub name: String,
+    /// One layer for each: absolute path in the image → a file or tree of the source.
+    pub layers: Vec<(String, SourcePath)>,
+    /// What is run.
+    pub entrypoint: Vec<String>,
+    /// Its default arguments.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// `port(number, protocol = "tcp", address = "0.0.0.0")`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Port {
+    /// The number.
+    pub number: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The address that is listened on; `0.0.0.0` and `::` are all.
+    pub address: String,
+}
+
+/// `probe(unix = PATH | tcp = ADDRESS, timeout = 30)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    /// What is asked.
+    pub target: ProbeTarget,
+    /// How long to go on asking, in seconds.
+    pub timeout_s: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ProbeTarget {
+    /// A Unix socket accepts.
+    Unix(String),
+    /// A TCP port accepts.
+    Tcp(String),
+}
+
+/// `program(path, package)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// Where the host has it.
+    pub path: String,
+    /// The package that brings it.
+    pub package: String,
+}
