@@ -8,5 +8,6 @@
 //! 6. `emit`: everything → an OCI image layout, as a tar stream.
 
 pub mod finding;
+pub mod host;
 pub mod item;
 pub mod source;

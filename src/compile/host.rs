@@ -1,0 +1,127 @@
+//! A checked host: names are parsed, references resolve, bodies are sections. What `check` gives and `lower` takes.
+
+use std::collections::BTreeMap;
+
+use super::item::{Content, Os, Sections};
+use super::source::SourcePath;
+use crate::bundle::manifest::Probe;
+use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, UnitName};
+
+/// Everything that one host gets.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The environment that it belongs to.
+    pub environment: Label,
+    /// Its name.
+    pub name: HostName,
+    /// Its operating system.
+    pub os: Os,
+    /// All groups: name → pinned number and members; a user's own group is here only if it was declared.
+    pub groups: BTreeMap<AccountName, Group>,
+    /// All users.
+    pub users: BTreeMap<AccountName, User>,
+    /// All directories.
+    pub directories: BTreeMap<HostPath, Directory>,
+    /// All files, at their path in the bundle (`objects/INSTANCE/…` or `etc/INSTANCE/…`).
+    pub files: BTreeMap<BundlePath, File>,
+    /// Units, drop-ins and masks.
+    pub units: Vec<Unit>,
+    /// Quadlet files.
+    pub quadlets: Vec<Quadlet>,
+    /// Images to build, by name.
+    pub images: BTreeMap<Label, Image>,
+    /// Probes.
+    pub probes: Vec<Probe>,
+    /// Programs: path → package and the services that need it.
+    pub programs: BTreeMap<HostPath, (String, Vec<Label>)>,
+}
+
+/// A group.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// A pinned number.
+    pub id: Option<u32>,
+    /// Users that join it, from both sides (`group(members)` and `user(groups)`).
+    pub members: std::collections::BTreeSet<AccountName>,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// A pinned number.
+    pub id: Option<u32>,
+    /// The comment field.
+    pub description: String,
+    /// The home directory.
+    pub home: HostPath,
+}
+
+/// A directory that systemd-tmpfiles makes.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub user: AccountName,
+    /// Group.
+    pub group: AccountName,
+}
+
+/// A file.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// What it holds: a `Payload` is one file or a tree, whose members then stand below the file's path.
+    pub content: Content,
+    /// Mode 0755 in place of 0644. Files of a payload tree are executable if the source says so.
+    pub executable: bool,
+}
+
+/// A unit file, a drop-in or a mask.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// The service instance that states it.
+    pub service: Label,
+    /// The unit's name.
+    pub name: UnitName,
+    /// What it says.
+    pub body: UnitBody,
+    /// Files whose change only needs a reload.
+    pub reload_on: Vec<BundlePath>,
+}
+
+/// The forms of a unit.
+#[derive(Clone, Debug)]
+pub enum UnitBody {
+    /// A whole unit.
+    Whole(Sections),
+    /// A drop-in: its file name without `.conf`, and what it says.
+    DropIn(Label, Sections),
+    /// A link to /dev/null.
+    Mask,
+}
+
+/// A Quadlet file.
+#[derive(Clone, Debug)]
+pub struct Quadlet {
+    /// The service instance that states it.
+    pub service: Label,
+    /// The file's name, `whoami.container`: a plain file name.
+    pub name: BundlePath,
+    /// The unit that Quadlet makes of it.
+    pub unit: UnitName,
+    /// What it says. A value `localhost/NAME` of `Image=` names an image of this host; `lower` writes its digest.
+    pub sections: Sections,
+}
+
+/// An image to build.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// One layer for each: a path in the image without the leading `/` → a file or tree of the source.
+    pub layers: Vec<(BundlePath, SourcePath)>,
+    /// What is run.
+    pub entrypoint: Vec<String>,
+    /// Its default arguments.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+}
