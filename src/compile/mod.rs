@@ -7,7 +7,9 @@
 //! 5. `image`: image definitions → OCI layers, configs and manifests.
 //! 6. `emit`: everything → an OCI image layout, as a tar stream.
 
+pub mod evaluate;
 pub mod finding;
 pub mod host;
 pub mod item;
+pub mod render;
 pub mod source;
