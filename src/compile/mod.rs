@@ -12,4 +12,5 @@ pub mod finding;
 pub mod host;
 pub mod item;
 pub mod render;
+pub mod report;
 pub mod source;
