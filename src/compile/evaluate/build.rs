@@ -12,7 +12,7 @@ use starlark::values::{Heap, Value};
 use super::super::finding::Finding;
 use super::super::item::{Body, Host, Item, Noun, Os, Service, UnitBody};
 use super::super::source::Span;
-use super::builtins::{CURRENT, field, noun_of, place_of};
+use super::builtins::{CURRENT, field, finding_of, noun_of, place_of};
 use super::load::unreadable;
 use super::service::Instance;
 use super::session::Session;
@@ -151,6 +151,10 @@ impl<'v> Building<'v, '_> {
         }
         let Some(values) = self.call(session, eval, number, function, &arguments) else { return };
         for value in values {
+            if let Some(finding) = finding_of(value) {
+                self.relay(session, number, finding);
+                continue;
+            }
             match noun_of(value) {
                 Some(Noun::Site(_)) | None => self.refuse(session, number, value, "`finish` returns nouns of the host only"),
                 Some(noun) => self.keep(session, number, noun, value),
@@ -181,6 +185,7 @@ impl<'v> Building<'v, '_> {
         function: Value<'v>,
         arguments: &[(String, Value<'v>)],
     ) -> Option<Vec<Value<'v>>> {
+        (session.trail)(&format!("building `{}`", self.services[number].name));
         let context = self.context(number);
         let named: Vec<(&str, Value<'v>)> = arguments.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         eval.module().set(CURRENT, self.heap.alloc(self.services[number].name.as_str()));
@@ -223,6 +228,10 @@ impl<'v> Building<'v, '_> {
 
     /// Puts one value that `build` returned where it belongs: a noun, a fact or a contribution.
     fn sort(&mut self, session: &mut Session, number: usize, value: Value<'v>) {
+        if let Some(finding) = finding_of(value) {
+            self.relay(session, number, finding);
+            return;
+        }
         match noun_of(value) {
             Some(noun @ Noun::Site(_)) => {
                 self.contribute(session, number, value, "site");
@@ -232,6 +241,12 @@ impl<'v> Building<'v, '_> {
             None if Record::from_value(value).is_some() => self.record(session, number, value),
             None => self.refuse(session, number, value, "`build` returns nouns of the host, facts and contributions"),
         }
+    }
+
+    /// Reports what a module found, with the service that it found it for.
+    fn relay(&self, session: &mut Session, number: usize, finding: Finding) {
+        let service = &self.services[number];
+        session.report(finding.and_at(&service.span, format!("found by `{}`", service.name)));
     }
 
     fn record(&mut self, session: &mut Session, number: usize, value: Value<'v>) {

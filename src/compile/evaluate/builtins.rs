@@ -13,8 +13,9 @@ use starlark::values::list::{ListRef, UnpackList};
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::structs::AllocStruct;
 use starlark::values::tuple::UnpackTuple;
-use starlark::values::{Value, ValueLike};
+use starlark::values::Value;
 
+use super::super::finding::Finding;
 use super::super::item::{
     Auth, Backend, Body, Content, Directory, File, Group, Image, Noun, Port, Probe, ProbeTarget, Program,
     Quadlet, Sections, Site, Unit, UnitBody, User,
@@ -31,6 +32,8 @@ use crate::bundle::token::Token;
 pub(super) const NOUN: &str = "_noun";
 /// The field of a noun, module or service that holds its place.
 pub(super) const AT: &str = "_at";
+/// The field of a finding that a module made.
+pub(super) const FINDING: &str = "_finding";
 /// The module variable that holds the environment.
 pub(super) const ENVIRONMENT: &str = "_environment";
 /// The module variable that holds the name of the service that is being built.
@@ -53,7 +56,7 @@ pub(super) fn globals() -> Globals {
         LibraryExtension::Map,
         LibraryExtension::Filter,
     ];
-    GlobalsBuilder::extended_by(&library).with(structure).with(nouns).with(texts).build()
+    GlobalsBuilder::extended_by(&library).with(structure).with(nouns).with(texts).with(findings).build()
 }
 
 type Eval<'v, 'a, 'b, 'c> = &'c mut Evaluator<'v, 'a, 'b>;
@@ -536,6 +539,45 @@ fn texts(builder: &mut GlobalsBuilder) {
         };
         caddyfile::render(&config).map_err(anyhow::Error::msg)
     }
+}
+
+/// Findings of a module's own: returned from `build` or `finish` like a noun.
+#[starlark_module]
+fn findings(builder: &mut GlobalsBuilder) {
+    /// Something that is wrong with what was asked for. `at` is the noun that it is about.
+    fn error<'v>(
+        #[starlark(require = pos)] message: &str,
+        #[starlark(require = named, default = NoneOr::None)] at: NoneOr<Value<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] help: NoneOr<&str>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        finding(eval, Finding::error(message), at, help)
+    }
+
+    /// Something that a person should look at. `at` is the noun that it is about.
+    fn warning<'v>(
+        #[starlark(require = pos)] message: &str,
+        #[starlark(require = named, default = NoneOr::None)] at: NoneOr<Value<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] help: NoneOr<&str>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        finding(eval, Finding::warning(message), at, help)
+    }
+}
+
+fn finding<'v>(eval: Eval<'v, '_, '_, '_>, finding: Finding, at: NoneOr<Value<'v>>, help: NoneOr<&str>) -> Made<'v> {
+    let place = at.into_option().and_then(place_of).map_or_else(|| place(eval, 0), Ok)?;
+    let mut finding = finding.at(&place, "");
+    if let NoneOr::Other(help) = help {
+        finding = finding.help(help);
+    }
+    let heap = eval.heap();
+    Ok(heap.alloc(AllocStruct([(FINDING, heap.alloc(serde_json::to_string(&finding)?))])))
+}
+
+/// The finding that `error()` or `warning()` gave, if this is one.
+pub(super) fn finding_of(value: Value<'_>) -> Option<Finding> {
+    serde_json::from_str(field(value, FINDING)?.unpack_str()?).ok()
 }
 
 /// The noun that a constructor gave, if this is one.

@@ -16,6 +16,8 @@ use super::Outcome;
 
 /// The hidden argument by which a program knows that it is the child.
 pub const COMMAND: &str = "__evaluate";
+/// Starts a line of the child's standard error that says what it is doing.
+const TRAIL: &str = "doing: ";
 /// All the memory that an evaluation may map.
 const MEMORY: u64 = 1 << 30;
 /// Processor time, in seconds.
@@ -37,7 +39,7 @@ pub fn serve(root: &Path, environment: &str) -> anyhow::Result<()> {
     limit(Resource::As, MEMORY)?;
     limit(Resource::Cpu, SECONDS)?;
     limit(Resource::Core, 0)?;
-    let outcome = super::evaluate(root, environment);
+    let outcome = super::evaluate_with(root, environment, |doing| eprintln!("{TRAIL}{doing}"));
     std::io::stdout().write_all(&serde_json::to_vec(&outcome)?)?;
     Ok(())
 }
@@ -81,20 +83,22 @@ fn run(root: &Path, environment: &str) -> Result<Outcome, Finding> {
 
 /// Why a child died, as an error of the source.
 fn death(environment: &str, signal: Option<i32>, said: &str) -> Finding {
-    let finding = |what: &str| {
-        Finding::error(format!("evaluating `{environment}` needs more than {what}"))
-            .help("look for a text or list that grows without end, or for expressions nested thousands deep")
-    };
     const SIGXCPU: i32 = 24;
     const SIGKILL: i32 = 9;
-    if said.contains("overflowed its stack") {
-        finding("its stack").note("an expression, most likely a literal, is nested too deeply")
-    } else if said.contains("memory allocation") || said.contains("capacity overflow") {
-        finding("1 GiB of memory")
+    let doing = said.lines().rev().find_map(|line| line.strip_prefix(TRAIL)).unwrap_or("starting");
+    let too_much = |what: &str| {
+        Finding::error(format!("evaluating `{environment}` needs more than {what}")).note(format!("it happened while {doing}"))
+    };
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["overflowed its stack"]) {
+        too_much("its stack").help("look for an expression, most likely a literal, that is nested thousands deep")
+    } else if says(&["memory allocation", "capacity overflow", "out of memory"]) {
+        too_much("1 GiB of memory").help("look for a text or list that grows without end")
     } else if matches!(signal, Some(SIGXCPU | SIGKILL)) {
-        finding("60 seconds of processor time")
+        too_much("60 seconds of processor time").help("look for a loop that does not end")
     } else {
-        let last = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        Finding::error(format!("the evaluation of `{environment}` died; this is a bug of rick")).note(last.trim())
+        let last = said.lines().rfind(|line| !line.starts_with(TRAIL) && !line.trim().is_empty());
+        Finding::error(format!("the evaluation of `{environment}` died while {doing}; this is a bug of rick"))
+            .note(last.unwrap_or("it said nothing").trim())
     }
 }

@@ -27,13 +27,8 @@ const MODULES: Dialect = Dialect {
     _non_exhaustive: (),
 };
 
-/// The dialect of environments: `load` and calls.
-const ENVIRONMENTS: Dialect = Dialect {
-    enable_def: false,
-    enable_lambda: false,
-    enable_types: DialectTypes::Disable,
-    ..MODULES
-};
+/// The dialect that environments are parsed in: wider than what they may hold, so that `dialect` can name all that is too much.
+const ENVIRONMENTS: Dialect = Dialect { enable_top_level_stmt: true, ..MODULES };
 
 /// A parsed file with the modules that its `load` statements name.
 pub(super) struct Loaded {
@@ -97,6 +92,7 @@ impl Session {
     fn module(&mut self, path: &SourcePath, span: &Span) -> Option<FrozenModule> {
         let ast = self.parse(path, Some(span), &MODULES)?;
         let Loaded { ast, imports } = self.with_imports(path, ast)?;
+        (self.trail)(&format!("loading `{path}`"));
         let result = Module::with_temp_heap(|module| {
             module.import_public_symbols(&self.prelude);
             let refs: HashMap<&str, &FrozenModule> =
@@ -111,7 +107,7 @@ impl Session {
             }
             module.freeze().map_err(|error| starlark::Error::new_other(anyhow::anyhow!("{error:?}")))
         });
-        result.map_err(|error| self.report_error(&error, None)).ok()
+        result.map_err(|error| self.report_error(&error, Some((span, "loaded here".to_owned())))).ok()
     }
 
     fn parse(&mut self, path: &SourcePath, asked_at: Option<&Span>, dialect: &Dialect) -> Option<AstModule> {

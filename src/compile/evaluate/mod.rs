@@ -34,7 +34,7 @@ use super::item::{Evaluation, Host};
 use super::source::{SourcePath, Sources};
 use builtins::{ENVIRONMENT, field};
 use load::Loaded;
-use session::Session;
+use session::{Session, Trail};
 use tree::{Refusal, Tree};
 
 /// The stack of the thread that evaluates; syntax trees are walked recursively.
@@ -55,12 +55,18 @@ pub struct Outcome {
 ///
 /// A program that must survive what it reads calls [`fence::evaluate`].
 pub fn evaluate(root: &Path, environment: &str) -> Outcome {
-    let work = || evaluate_here(root, environment);
-    let outcome = std::thread::scope(|scope| {
+    evaluate_with(root, environment, |_| {})
+}
+
+/// The same; `trail` is told what is being done.
+fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
+    std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
-        thread.spawn_scoped(scope, work).ok().and_then(|handle| handle.join().ok())
-    });
-    outcome.unwrap_or_else(|| Outcome::failed(Finding::error("the evaluation ended unexpectedly; this is a bug of rick")))
+        match thread.spawn_scoped(scope, || evaluate_here(root, environment, trail)) {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string())),
+        }
+    })
 }
 
 impl Outcome {
@@ -71,8 +77,8 @@ impl Outcome {
     }
 }
 
-fn evaluate_here(root: &Path, environment: &str) -> Outcome {
-    let mut session = match open(root) {
+fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
+    let mut session = match open(root, trail) {
         Ok(session) => session,
         Err(finding) => return Outcome::failed(finding),
     };
@@ -86,7 +92,7 @@ fn evaluate_here(root: &Path, environment: &str) -> Outcome {
     }
 }
 
-fn open(root: &Path) -> Result<Session, Finding> {
+fn open(root: &Path, trail: Trail) -> Result<Session, Finding> {
     let tree = Tree::new(root)
         .map_err(|error| Finding::error(format!("cannot open the source root `{}`", root.display())).note(error.to_string()))?;
     let globals = builtins::globals();
@@ -100,6 +106,7 @@ fn open(root: &Path) -> Result<Session, Finding> {
         modules: BTreeMap::new(),
         loading: Vec::new(),
         findings: Vec::new(),
+        trail,
     })
 }
 
@@ -122,6 +129,7 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
         let mut evaluator = Evaluator::new(&module);
         limits::set(&mut evaluator).map_err(|error| session.report_error(&error, None)).ok()?;
         evaluator.set_loader(&loader);
+        (session.trail)(&format!("evaluating `{path}`"));
         evaluator.eval_module(ast, &session.globals).map_err(|error| session.report_error(&error, None)).ok()?;
         let Some(described) = module.get(ENVIRONMENT) else {
             session.report(

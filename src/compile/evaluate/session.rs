@@ -23,7 +23,12 @@ pub(super) struct Session {
     /// The files that are being loaded, outermost first.
     pub(super) loading: Vec<SourcePath>,
     pub(super) findings: Vec<Finding>,
+    /// Told what is being done, so that it can be said if the process dies of it.
+    pub(super) trail: Trail,
 }
+
+/// Takes one line: what is being done now.
+pub(super) type Trail = fn(&str);
 
 impl Session {
     /// Notes something that is wrong.
@@ -91,7 +96,7 @@ impl Session {
             finding = finding.help(format!("did you mean {suggestion}?"));
         }
         if let Some((place, text)) = context {
-            finding = finding.and_at(place, text);
+            finding = if finding.primary.is_some() { finding.and_at(place, text) } else { finding.at(place, text) };
         }
         self.report(finding);
     }
