@@ -148,11 +148,10 @@ pub(super) fn unreadable(what: &str, path: &SourcePath, asked_at: Option<&Span>,
     let (why, finding) = match refusal {
         Refusal::Outside(why) => (why, finding.help("keep every file of an environment inside its source root")),
         Refusal::Unreadable(why) => (why, finding),
-        Refusal::Missing(beside) => {
-            let name = path.0.rsplit('/').next().unwrap_or_default();
-            let close = super::closest(name, beside.iter().map(String::as_str)).map(str::to_owned);
+        Refusal::Missing(name, beside) => {
+            let close = super::closest(&name, beside.iter().map(String::as_str)).map(str::to_owned);
             let finding = match close {
-                Some(close) => finding.help(format!("did you mean `{close}`?")),
+                Some(close) => finding.help(format!("did you mean `{close}` for `{name}`?")),
                 None => finding,
             };
             ("there is no such file".to_owned(), finding)

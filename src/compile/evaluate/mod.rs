@@ -169,7 +169,7 @@ fn environment_path(session: &mut Session, environment: &str) -> Option<SourcePa
         return None;
     }
     match session.tree.read(&path) {
-        Err(Refusal::Missing(beside)) => {
+        Err(Refusal::Missing(_, beside)) => {
             let names: Vec<&str> = beside.iter().filter_map(|name| name.strip_suffix(".star")).collect();
             let mut finding = Finding::error(format!("there is no environment `{environment}`"))
                 .note(format!("it would be the file `{path}` below the source root"));

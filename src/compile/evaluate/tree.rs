@@ -16,8 +16,8 @@ pub(super) struct Tree {
 pub(super) enum Refusal {
     /// It leads out of the root, or would; the reason.
     Outside(String),
-    /// There is nothing; names that stand beside it.
-    Missing(Vec<String>),
+    /// There is nothing: the first component of the path that is missing, and the names that stand where it would.
+    Missing(String, Vec<String>),
     /// It is there and cannot be read.
     Unreadable(String),
 }
@@ -43,8 +43,15 @@ impl Tree {
         if error.kind() != io::ErrorKind::NotFound {
             return Refusal::Unreadable(error.to_string());
         }
-        let folder = full.parent().unwrap_or(&self.root);
-        Refusal::Missing(names_in(folder))
+        let mut missing = full;
+        while let Some(folder) = missing.parent().filter(|folder| folder.starts_with(&self.root)) {
+            if folder.is_dir() {
+                let name = missing.file_name().map(|name| name.to_string_lossy().into_owned());
+                return Refusal::Missing(name.unwrap_or_default(), names_in(folder));
+            }
+            missing = folder;
+        }
+        Refusal::Missing(String::new(), Vec::new())
     }
 }
 
