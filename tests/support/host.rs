@@ -4,8 +4,8 @@
 //! a pristine host and none can reach the tree. `boot.sh` beside this file runs one boot of it; a reboot, or a boot
 //! after a power cut, is `boot.sh` again over the same upper directory.
 //!
-//! A host has a loopback interface and no other. It runs what Debian's packages start: PostgreSQL, Valkey and Caddy as the
-//! vendor set them up.
+//! A host has a loopback interface and no other. It runs the services that Debian's packages start, as the vendor set
+//! them up: a database server, a cache and a web server.
 
 use std::cell::RefCell;
 use std::fs;
@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
-const OFF_TIMEOUT: Duration = Duration::from_secs(120);
+const BOOT_TIMEOUT: Duration = Duration::from_mins(2);
+const OFF_TIMEOUT: Duration = Duration::from_mins(2);
 /// A command that takes longer is ended, with exit code 124.
 const COMMAND_TIMEOUT_S: &str = "300";
 
