@@ -1,5 +1,6 @@
 //! Every integration test, in one crate: a file for each promise, and what they stand on in `support`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod errors;
 mod hosts;
 mod support;

@@ -1,7 +1,175 @@
-fn main() {
-    let a: Vec<String> = std::env::args().collect();
-    if a[1] == "__evaluate" { rick::compile::evaluate::fence::serve(a[2].as_ref(), &a[3]).unwrap(); return; }
-    let o = rick::compile::evaluate::fence::evaluate(".".as_ref(), &a[1]);
-    eprintln!("{}", rick::compile::report::render(&o.findings, &o.evaluation.sources, true));
-    if a.len() > 2 { println!("{}", serde_json::to_string_pretty(&o.evaluation.hosts).unwrap()); }
+//! `rickbuild`: compiles an environment into a bundle. Arguments, one call, exit code.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use rick::compile::{self, Compiled, evaluate::fence, report};
+
+/// The source has errors; nothing was written.
+const FINDINGS: u8 = 1;
+/// A bug of rick, or something that it did not expect of the machine.
+const BUG: u8 = 70;
+
+/// Compile an environment into one content-addressed bundle for its hosts.
+///
+/// `rickbuild ENV` reads `environments/ENV.star` and all that it loads, checks everything that can be known before a host is
+/// touched, and writes the bundle to standard output: an OCI image layout in a tar archive, the same bytes every time.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
+#[command(after_help = "\
+Examples:
+  rickbuild homelab > bundle.tar    compile
+  rickbuild check homelab           look for mistakes only
+  rickbuild show homelab            print what each host would get, file by file
+
+Exit codes:
+  0   done
+  1   the source has errors; nothing was written
+  2   the command line is wrong
+  70  a bug of rick, or the machine failed (no space, no permission)")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    build: Build,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Build {
+    /// The environment: the name of a file in environments/, without `.star`
+    environment: Option<String>,
+    /// Write the bundle to FILE instead of standard output; the file appears whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Common {
+    /// The source root [default: the nearest folder upwards that has environments/]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// How to say findings: for people, or one JSON object a line for tools
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Human)]
+    message_format: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colour::Auto)]
+    color: Colour,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look for mistakes; build no images and write nothing
+    Check {
+        /// The environment
+        environment: String,
+    },
+    /// Print what each host would get, file by file
+    Show {
+        /// The environment
+        environment: String,
+        /// Only this host
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = evaluation_child() {
+        return code;
+    }
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(BUG)
+        }
+    }
+}
+
+/// The work of a fenced evaluation, if that is what this process was started for.
+fn evaluation_child() -> Option<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let [_, command, root, environment] = arguments.as_slice() else { return None };
+    if command != fence::COMMAND {
+        return None;
+    }
+    let served = fence::serve(Path::new(root), &environment.to_string_lossy());
+    Some(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BUG) })
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "rickbuild", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man) => {
+            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Check { environment }) => {
+            let root = source_root(cli)?;
+            let checked = compile::check(&root, environment);
+            Ok(say(cli, &checked.findings, &checked.sources))
+        }
+        Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
+            let mut text = Vec::new();
+            compile::show::show(&mut text, compiled, host.as_deref(), *json)?;
+            write_out(&text)
+        }),
+        None => {
+            let Some(environment) = &cli.build.environment else {
+                Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "name an environment: rickbuild ENV").exit()
+            };
+            if cli.build.output.is_none() && io::stdout().is_terminal() {
+                Cli::command()
+                    .error(
+                        clap::error::ErrorKind::InvalidValue,
+                        format!("a bundle is no text for a terminal: write `rickbuild {environment} > bundle.tar`"),
+                    )
+                    .exit()
+            }
+            with_compiled(cli, environment, |compiled| bundle(compiled, cli.build.output.as_deref()))
+        }
+    }
+}
+
+/// Compiles, says the findings, and goes on if none is an error.
+fn with_compiled(cli: &Cli, environment: &str, then: impl FnOnce(&Compiled) -> Result<()>) -> Result<ExitCode> {
+    let root = source_root(cli)?;
+    let checked = compile::check(&root, environment);
+    let code = say(cli, &checked.findings, &checked.sources);
+    if code == ExitCode::SUCCESS {
+        then(&compile::compile(checked, image_cache().as_deref())?)?;
+    }
+    Ok(code)
 }

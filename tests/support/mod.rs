@@ -1,6 +1,7 @@
 //! What the tests stand on: real hosts, and the rule for tests that cannot run where they are.
 
 pub(crate) mod host;
+pub(crate) mod source;
 
 use std::fs::OpenOptions;
 use std::io::Write;
