@@ -10,4 +10,5 @@
 pub mod finding;
 pub mod host;
 pub mod item;
+pub mod render;
 pub mod source;
