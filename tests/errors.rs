@@ -5,27 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-use tempfile::TempDir;
-
-use crate::support::source;
-
-/// What `rickbuild` says about a source tree, with nothing of the environment around it.
-fn rickbuild(root: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rickbuild"))
-        .env_clear()
-        .arg("--root")
-        .arg(root)
-        .args(arguments)
-        .output()
-        .expect("rickbuild runs")
-}
+use crate::support::source::{self, Tree};
 
 /// The project's modules with a case's own files laid over them.
-fn tree_of(case: &Path) -> TempDir {
+fn tree_of(case: &Path) -> Tree {
     let tree = source::modules();
-    source::copy(&case.join("."), tree.path());
+    tree.lay(&case.join("."));
     tree
 }
 
@@ -41,7 +27,7 @@ fn every_mistake_is_said_in_full() {
     let mut wrong = Vec::new();
     for case in cases() {
         let tree = tree_of(&case);
-        let output = rickbuild(tree.path(), &["check", "case"]);
+        let output = tree.rickbuild(&["check", "case"]);
         let said = String::from_utf8(output.stderr).expect("findings are text");
         let file = case.join("expected.txt");
         if std::env::var_os("RICK_BLESS").is_some() {
@@ -61,10 +47,9 @@ fn every_mistake_is_said_in_full() {
 #[test]
 fn a_deeply_nested_literal_is_an_error_of_the_source() {
     let tree = source::modules();
-    fs::create_dir_all(tree.path().join("environments")).unwrap();
     let nested = format!("x = {}{}", "[".repeat(100_000), "]".repeat(100_000));
-    fs::write(tree.path().join("environments/case.star"), nested).unwrap();
-    let output = rickbuild(tree.path(), &["check", "case"]);
+    tree.write("environments/case.star", &nested);
+    let output = tree.rickbuild(&["check", "case"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with("error: evaluating `case` needs more than its stack\n"), "{said}");
@@ -74,7 +59,7 @@ fn a_deeply_nested_literal_is_an_error_of_the_source() {
 fn findings_are_json_on_request() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/errors/misspelt-option");
     let tree = tree_of(&case);
-    let output = rickbuild(tree.path(), &["check", "case", "--message-format", "json"]);
+    let output = tree.rickbuild(&["check", "case", "--message-format", "json"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     let finding: serde_json::Value = serde_json::from_str(said.lines().next().expect("one finding")).expect("it is JSON");
@@ -86,7 +71,7 @@ fn findings_are_json_on_request() {
 
 #[test]
 fn usage_errors_have_an_exit_code_of_their_own() {
-    let output = rickbuild(Path::new("/"), &["homelab", "--no-such-flag"]);
+    let output = source::modules().rickbuild(&["homelab", "--no-such-flag"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
 }

@@ -4,9 +4,12 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use rick::compile::{self, Compiled, evaluate::fence, report};
+use rick::compile::evaluate::fence;
+use rick::compile::finding::{Finding, Severity};
+use rick::compile::source::Sources;
+use rick::compile::{self, Compiled, report};
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -172,4 +175,69 @@ fn with_compiled(cli: &Cli, environment: &str, then: impl FnOnce(&Compiled) -> R
         then(&compile::compile(checked, image_cache().as_deref())?)?;
     }
     Ok(code)
+}
+
+/// Says the findings on standard error; the exit code that they call for.
+fn say(cli: &Cli, findings: &[Finding], sources: &Sources) -> ExitCode {
+    let coloured = match cli.common.color {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let text = match cli.common.message_format {
+        Format::Human => report::render(findings, sources, coloured),
+        Format::Json => report::json(findings, sources),
+    };
+    // Nobody is left to tell if standard error is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+    let errors = findings.iter().any(|finding| finding.severity == Severity::Error);
+    if errors { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+/// The source root that was named, or the nearest folder upwards that has `environments/`.
+fn source_root(cli: &Cli) -> Result<PathBuf> {
+    if let Some(root) = &cli.common.root {
+        return Ok(root.clone());
+    }
+    let here = std::env::current_dir().context("cannot tell the current folder")?;
+    match here.ancestors().find(|folder| folder.join("environments").is_dir()) {
+        Some(root) => Ok(root.to_owned()),
+        None => Cli::command()
+            .error(
+                clap::error::ErrorKind::MissingRequiredArgument,
+                format!("neither `{}` nor a folder above it has environments/: name the source root with --root DIR", here.display()),
+            )
+            .exit(),
+    }
+}
+
+/// Where built layers are kept between runs; nowhere if no cache folder is known.
+fn image_cache() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(base.join("rick"))
+}
+
+/// Writes the bundle to a file, which appears whole or not at all, or to standard output.
+fn bundle(compiled: &Compiled, output: Option<&Path>) -> Result<()> {
+    let Some(path) = output else {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        compiled.emit(&mut out)?;
+        return out.flush().context("cannot write the bundle to standard output");
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let what = || format!("cannot write the bundle to {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(what)?;
+    compiled.emit(&mut io::BufWriter::new(&mut file))?;
+    file.as_file().sync_all().with_context(what)?;
+    file.persist(path).with_context(what)?;
+    Ok(())
+}
+
+/// Writes text to standard output; a reader that went away is no error.
+fn write_out(text: &[u8]) -> Result<()> {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
 }

@@ -65,3 +65,8 @@ fn find_tree() -> Result<PathBuf, String> {
     }
     Ok(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim_end()))
 }
+
+/// The activator to put on a host: the small static one that `RICK_ACTIVATOR` names, else the one of this build.
+pub(crate) fn activator() -> PathBuf {
+    std::env::var_os("RICK_ACTIVATOR").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rick-activate")), PathBuf::from)
+}

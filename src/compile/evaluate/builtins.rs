@@ -510,9 +510,17 @@ fn texts(builder: &mut GlobalsBuilder) {
         Ok(ini::command(&arguments.items))
     }
 
-    /// An assignment for `Environment=`, quoted.
+    /// An assignment for `Environment=` of a unit, quoted.
     fn variable(#[starlark(require = pos)] name: &str, #[starlark(require = pos)] value: &str) -> anyhow::Result<String> {
         Ok(ini::environment(name, value))
+    }
+
+    /// An assignment for `Environment=` of a container, quoted: there, `$` would mean a variable.
+    fn container_variable(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = pos)] value: &str,
+    ) -> anyhow::Result<String> {
+        Ok(ini::container_environment(name, value))
     }
 
     /// The text of a Caddyfile that serves these sites.
@@ -523,19 +531,20 @@ fn texts(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = false)] tls_internal: bool,
         #[starlark(require = named, default = NoneOr::None)] forward_auth: NoneOr<String>,
     ) -> anyhow::Result<String> {
-        let mut list = Vec::new();
+        let mut by_host = BTreeMap::new();
         for site in sites.items {
             match noun_of(site) {
-                Some(Noun::Site(site)) => list.push(site),
+                // Two sites for one host name are for `check` to say, which can show both places.
+                Some(Noun::Site(site)) => by_host.entry(site.host.clone()).or_insert(site),
                 _ => anyhow::bail!("`sites` takes what site() gave, not {}", site.get_type()),
-            }
+            };
         }
         let config = CaddyConfig {
             email: email.into_option(),
             tls_internal,
-            admin_socket: admin.to_owned(),
+            admin: admin.parse().map_err(anyhow::Error::msg)?,
             forward_auth: forward_auth.into_option(),
-            sites: list,
+            sites: by_host.into_values().collect(),
         };
         caddyfile::render(&config).map_err(anyhow::Error::msg)
     }
