@@ -10,5 +10,7 @@
 pub mod finding;
 pub mod host;
 pub mod item;
+pub mod keys;
 pub mod report;
+pub mod similar;
 pub mod source;
