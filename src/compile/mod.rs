@@ -7,6 +7,7 @@
 //! 5. `image`: image definitions → OCI layers, configs and manifests.
 //! 6. `emit`: everything → an OCI image layout, as a tar stream.
 
+pub mod check;
 pub mod finding;
 pub mod host;
 pub mod item;
