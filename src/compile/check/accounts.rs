@@ -113,9 +113,11 @@ pub(super) fn unknown(
     name: &str,
     known: &std::collections::BTreeSet<&str>,
 ) -> Finding {
-    let finding = help(finding, did_you_mean(name, known.iter().copied()));
-    finding
-        .help(format!("declare it with `{what}(\"{name}\")`; one that the host already has is kept as it is"))
+    let near = did_you_mean(name, known.iter().copied());
+    let declare = if near.is_some() { "or declare" } else { "declare" };
+    help(finding, near).help(format!(
+        "{declare} it with `{what}(\"{name}\")`; one that the host already has is kept as it is"
+    ))
 }
 
 fn users(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> Users {

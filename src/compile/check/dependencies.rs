@@ -3,7 +3,7 @@
 use super::super::finding::Finding;
 use super::super::item::UnitBody;
 use super::super::keys::{Program, QUADLET_KINDS};
-use super::super::similar::{closest, did_you_mean};
+use super::super::similar::did_you_mean;
 use super::provided::Provided;
 use super::stated::help;
 use super::survey::Survey;
@@ -78,7 +78,7 @@ fn needed(
     let message =
         format!("`{}` needs `{name}`, which no service of `{}` brings", written.name, survey.host.name);
     let finding = written.error(&entry.value_place, message, &format!("`{}=` a missing unit", entry.key));
-    let finding = help(finding, did_you_mean(name, provided.names()));
+    let finding = help(finding, provided.near(name));
     Some(
         finding.help(
             "if the distribution brings it, say so with a drop-in for it, or use `Wants=` and `After=`",
@@ -99,12 +99,12 @@ fn mentioned(
     if let Some(finding) = quadlet_name(survey, provided, written, entry, name) {
         return Some(finding);
     }
-    let near = closest(name, provided.names()).filter(|near| strsim::damerau_levenshtein(name, near) <= 2)?;
+    let near = provided.near(name)?;
     let message =
         format!("`{}` names `{name}`, which no service of `{}` brings", written.name, survey.host.name);
     let finding =
         written.warning(&entry.value_place, message, &format!("`{}=` does nothing here", entry.key));
-    Some(finding.help(format!("did you mean `{near}`?")))
+    Some(finding.help(near))
 }
 
 /// A Quadlet may name another Quadlet file, if its Podman is new enough to translate that.
@@ -113,8 +113,9 @@ fn is_translated(survey: &Survey<'_>, provided: &Provided<'_>, written: &Written
     is_quadlet && translates(survey) && provided.quadlets.contains_key(name)
 }
 
+/// Quadlet translates the names of Quadlet files in `[Unit]`.
 fn translates(survey: &Survey<'_>) -> bool {
-    "5.5".parse().is_ok_and(|since| survey.versions.get(Program::Podman) >= since)
+    survey.versions.at_least(Program::Podman, "5.5")
 }
 
 /// The name of a Quadlet file in the place of the unit that is made of it.
@@ -160,7 +161,6 @@ fn triggered(provided: &Provided<'_>, written: &Written<'_>) -> Option<Finding> 
     let message = format!("`{}` starts `{target}`, which no service of the host brings", written.name);
     let finding = written.stated.error(&[written.name], message, &format!("a {kind} without a service"));
     Some(
-        help(finding, did_you_mean(&target, provided.names()))
-            .help(format!("state that unit, or name another with `{key}=`")),
+        help(finding, provided.near(&target)).help(format!("state that unit, or name another with `{key}=`")),
     )
 }

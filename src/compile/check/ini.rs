@@ -60,7 +60,10 @@ impl Parser {
         if let Some(entry) = open.filter(|entry| entry.continues) {
             let (text, continues) = continued(line);
             entry.continues = continues;
-            entry.value = format!("{} {text}", entry.value).trim().to_owned();
+            if !entry.value.is_empty() && !text.is_empty() {
+                entry.value.push(' ');
+            }
+            entry.value.push_str(text);
             return;
         }
         let range = start..start + line.len();

@@ -7,6 +7,7 @@ mod accounts;
 mod containers;
 mod dependencies;
 mod directories;
+mod fields;
 mod files;
 mod images;
 mod ini;

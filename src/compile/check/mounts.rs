@@ -2,6 +2,7 @@
 
 use super::super::finding::Finding;
 use super::super::item::{Directory, Group};
+use super::fields::field;
 use super::stated::{Stated, and_once};
 use super::survey::Survey;
 use super::written::{Entry, Written};
@@ -10,7 +11,7 @@ use crate::bundle::token::Token;
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     for written in survey.quadlets.iter().filter(|written| written.kind() == "container") {
         for entry in written.all("Container", "Volume") {
-            let path = entry.value.split(':').next().unwrap_or_default();
+            let path = field(&entry.value, 0);
             if let Some((stated, directory)) = declared(survey, path) {
                 findings.extend(check_mount(survey, written, entry, stated, directory));
             }
@@ -52,7 +53,7 @@ fn check_mount(
 
 /// Root inside, or the directory's owner. No user at all is root too, which is told elsewhere.
 fn runs_as(written: &Written<'_>, owner: &str) -> bool {
-    let user = written.value("Container", "User").split(':').next().unwrap_or_default();
+    let user = field(written.value("Container", "User"), 0);
     matches!(user, "" | "0" | "root")
         || owner.parse().is_ok_and(|owner| Token::Uid(owner).to_string() == user)
 }
@@ -63,7 +64,7 @@ fn joined(survey: &Survey<'_>, written: &Written<'_>, group: &str) -> bool {
         survey.groups.iter().map(|(_, declared)| *declared).find(|declared: &&Group| declared.name == group);
     let number = declared.and_then(|group| group.id).map(|id| id.to_string());
     let is_it = |value: &str| value == token || number.as_deref() == Some(value);
-    let by_user = written.value("Container", "User").split(':').nth(1).unwrap_or_default();
+    let by_user = field(written.value("Container", "User"), 1);
     let added = written.all("Container", "GroupAdd");
     let kept = added.iter().any(|entry| entry.value == "keep-groups")
         && written

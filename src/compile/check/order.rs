@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::finding::Finding;
+use super::fields::field;
 use super::provided::Provided;
 use super::stated::and_once;
 use super::survey::Survey;
@@ -62,7 +63,7 @@ fn implied<'a>(written: &'a Written<'a>, own: &str, provided: &Provided<'_>) -> 
     });
     let mut edges = Vec::new();
     for entry in after {
-        let name = entry.value.split(':').next().unwrap_or_default();
+        let name = field(&entry.value, 0);
         if let Some(unit) = provided.quadlets.get(name) {
             edges.push(Edge {
                 earlier: unit.clone(),

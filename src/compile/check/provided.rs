@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::item::UnitBody;
 use super::super::keys::QUADLET_KINDS;
 use super::survey::Survey;
-use super::well_known::{is_made_at_run_time, is_well_known};
+use super::well_known::{NAMES, is_made_at_run_time, is_well_known};
 use super::written::Written;
 
 /// Unit name → where it is written.
@@ -48,9 +48,15 @@ impl<'a> Provided<'a> {
             || is_made_at_run_time(name)
     }
 
-    /// The names that a person could have meant.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.whole.keys().map(String::as_str).chain(self.others.iter().copied())
+    /// The unit that a person could have meant, as a sentence. Short names are near to everything, and so to nothing.
+    pub(super) fn near(&self, name: &str) -> Option<String> {
+        let names = || self.whole.keys().map(String::as_str).chain(self.others.iter().copied()).chain(NAMES);
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let allowed = (stem.chars().count() / 3).min(2);
+        let whole = names().find(|known| known.strip_suffix(".service") == Some(name));
+        let distance = |known: &str| strsim::damerau_levenshtein(name, known);
+        let near = names().filter(|known| distance(known) <= allowed).min_by_key(|known| distance(known));
+        whole.or(near).map(|known| format!("did you mean `{known}`?"))
     }
 }
 

@@ -1,23 +1,24 @@
 //! Quadlet files: names, sections, what Quadlet would throw away, and references to one another.
 
+use std::collections::BTreeMap;
+
 use super::super::finding::Finding;
 use super::super::host;
-use super::super::keys::{QUADLET_KINDS, quadlet_section, quadlet_sections};
+use super::super::keys::{Program, QUADLET_KINDS, quadlet_section, quadlet_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
+use super::fields::field;
 use super::known::{self, Sections};
 use super::provided::{Provided, unit_of_quadlet};
-use super::stated::help;
+use super::stated::{Stated, help};
 use super::survey::Survey;
 use super::written::{Entry, Written};
 use crate::bundle::names::{BundlePath, UnitName};
 
 /// Keys whose value is, or starts with, a path on the host.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 10] = [
     "EnvironmentFile",
     "Volume",
-    "ContainersConfModule",
-    "SeccompProfile",
     "Rootfs",
     "AuthFile",
     "CertDir",
@@ -41,7 +42,19 @@ pub(super) fn check(
     provided: &Provided<'_>,
     findings: &mut Vec<Finding>,
 ) -> Vec<host::Quadlet> {
+    twice(survey, findings);
     survey.quadlets.iter().filter_map(|written| check_quadlet(survey, provided, written, findings)).collect()
+}
+
+/// One claim for each file name.
+fn twice(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
+    let mut seen: BTreeMap<&str, Stated<'_>> = BTreeMap::new();
+    for written in &survey.quadlets {
+        if let Some(first) = seen.insert(written.name, written.stated) {
+            let message = format!("Quadlet `{}` is stated twice", written.name);
+            findings.push(written.stated.conflict(first, &[written.name], message));
+        }
+    }
 }
 
 fn check_quadlet(
@@ -55,7 +68,7 @@ fn check_quadlet(
     if QUADLET_KINDS.iter().any(|(kind, ..)| *kind == written.kind()) {
         known::check(written, &sections, &survey.versions, findings);
     }
-    refused(written, findings);
+    refused(survey, written, findings);
     for entry in own_entries(written) {
         findings.extend(relative(written, entry));
         findings.extend(reference(provided, written, entry));
@@ -92,7 +105,7 @@ fn name(written: &Written<'_>, findings: &mut Vec<Finding>) -> Option<UnitName> 
 }
 
 /// What Quadlet takes without a word and then does not do.
-fn refused(written: &Written<'_>, findings: &mut Vec<Finding>) {
+fn refused(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Finding>) {
     for key in ["User", "Group", "DynamicUser"] {
         if let Some(entry) = written.last("Service", key) {
             let message = format!(
@@ -111,13 +124,21 @@ fn refused(written: &Written<'_>, findings: &mut Vec<Finding>) {
         let finding = written.error(&entry.key_place, message, "");
         findings.push(finding.help(format!("state a drop-in for `{}` with it", unit_of_quadlet(written))));
     }
+    if let Some(entry) = written.last("Install", "UpheldBy")
+        && !survey.versions.at_least(Program::Podman, "5.5")
+    {
+        let has = survey.versions.get(Program::Podman);
+        let message =
+            format!("`UpheldBy=` in Quadlets came with Podman 5.5, and {} has {has}", survey.versions.os);
+        findings.push(written.error(&entry.key_place, message, "too new for this host"));
+    }
 }
 
 /// A relative path is relative to the Quadlet file, and so leads into one generation.
 fn relative(written: &Written<'_>, entry: &Entry) -> Option<Finding> {
     let path = match entry.key.as_str() {
         "Mount" => mount_source(&entry.value)?,
-        "Volume" => entry.value.split(':').next()?,
+        "Volume" => field(&entry.value, 0),
         key if PATHS.contains(&key) => entry.value.trim_start_matches('-'),
         _ => return None,
     };
@@ -152,7 +173,7 @@ fn reference(provided: &Provided<'_>, written: &Written<'_>, entry: &Entry) -> O
     let key = if entry.key == "Mount" { "Volume" } else { entry.key.as_str() };
     let (_, kinds) = REFERENCES.iter().find(|(known, _)| *known == key)?;
     let value = if entry.key == "Mount" { mount_source(&entry.value)? } else { &entry.value };
-    let name = value.split(':').next()?;
+    let name = field(value, 0);
     let (_, kind) = name.rsplit_once('.').filter(|_| !name.contains('/'))?;
     let is_reference = kinds.contains(&kind) || entry.key == "Pod";
     if !is_reference || (kinds.contains(&kind) && provided.quadlets.contains_key(name)) {

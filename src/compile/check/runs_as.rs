@@ -14,15 +14,17 @@ const GROUPS: [(&str, &str); 3] =
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let (users, groups) = (survey.user_names(), survey.group_names());
     for written in survey.written() {
+        // A user in a Quadlet's `[Service]` is refused altogether, elsewhere.
+        let quadlet = survey.quadlets.iter().any(|quadlet| std::ptr::eq(quadlet, written));
         let dynamic = matches!(written.value("Service", "DynamicUser"), "yes" | "true" | "1" | "on");
-        for (section, key) in USERS.iter().filter(|_| !dynamic) {
+        for (section, key) in USERS.iter().filter(|_| !dynamic && !quadlet) {
             for entry in written.all(section, key) {
                 check_entry(written, entry, "user", &users, findings);
             }
         }
         for (section, key) in GROUPS {
             for entry in written.all(section, key) {
-                let own = dynamic && key == "Group";
+                let own = (dynamic || quadlet) && key == "Group";
                 if !own {
                     check_entry(written, entry, "group", &groups, findings);
                 }

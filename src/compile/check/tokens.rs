@@ -65,8 +65,8 @@ impl<'a> Known<'a> {
 
     fn finding(&self, token: &Token, begin: impl Fn(String) -> Finding) -> Option<Finding> {
         match token {
-            Token::Uid(name) => self.account("user", &self.users, name.as_str(), begin),
-            Token::Gid(name) => self.account("group", &self.groups, name.as_str(), begin),
+            Token::Uid(name) => account("user", &self.users, name.as_str(), begin),
+            Token::Gid(name) => account("group", &self.groups, name.as_str(), begin),
             Token::Object(name) if self.objects.contains(name.as_str()) => None,
             Token::Object(name) => {
                 let finding =
@@ -75,16 +75,15 @@ impl<'a> Known<'a> {
             }
         }
     }
+}
 
-    fn account(
-        &self,
-        what: &str,
-        known: &BTreeSet<&str>,
-        name: &str,
-        begin: impl Fn(String) -> Finding,
-    ) -> Option<Finding> {
-        let finding =
-            || begin(format!("the number of the {what} `{name}` is asked for, and no service declares it"));
-        (!known.contains(name)).then(|| unknown(finding(), what, name, known))
-    }
+fn account(
+    what: &str,
+    known: &BTreeSet<&str>,
+    name: &str,
+    begin: impl Fn(String) -> Finding,
+) -> Option<Finding> {
+    let finding =
+        || begin(format!("the number of the {what} `{name}` is asked for, and no service declares it"));
+    (!known.contains(name)).then(|| unknown(finding(), what, name, known))
 }

@@ -1,6 +1,6 @@
 //! Native units: names, claims, sections, and the files whose change reloads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::finding::Finding;
 use super::super::host;
@@ -55,7 +55,9 @@ fn claims(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
         let stem = if let UnitBody::DropIn(stem, _) = &unit.body { stem.as_str() } else { "" };
         (unit.name.clone(), stem, written)
     });
-    let made = survey.quadlets.iter().map(|written| (unit_of_quadlet(written), "", written));
+    let mut files = BTreeSet::new();
+    let once = survey.quadlets.iter().filter(|written| files.insert(written.name));
+    let made = once.map(|written| (unit_of_quadlet(written), "", written));
     for (name, stem, written) in native.chain(made) {
         let what = if stem.is_empty() { "unit" } else { "drop-in" };
         let shown = if stem.is_empty() { name.clone() } else { format!("{name}.d/{stem}.conf") };
@@ -79,7 +81,7 @@ fn reload_on(
         let words: &[&str] = &["reload_on", name];
         match own().find(|(_, file)| file.name == *name) {
             Some((other, file)) if file.stable => {
-                paths.extend(place_in_bundle(*other, file).parse::<BundlePath>().ok())
+                paths.extend(place_in_bundle(*other, file).parse::<BundlePath>().ok());
             }
             Some(_) => {
                 let message = format!(

@@ -51,7 +51,7 @@ impl<'a> Written<'a> {
             Body::Sections(sections) => from_sections(stated, sections),
             Body::Text(text, path) => {
                 let text =
-                    Text { stated, text, path: path.as_ref().filter(|path| sources.0.contains_key(path)) };
+                    Source { stated, text, path: path.as_ref().filter(|path| sources.0.contains_key(path)) };
                 let (parts, wrong) = ini::parse(text.text);
                 findings.extend(wrong.iter().map(|wrong| {
                     place_at(
@@ -152,13 +152,13 @@ fn from_sections(stated: Stated<'_>, sections: &Sections) -> Vec<Part> {
 }
 
 /// A text, and its file if it has one.
-struct Text<'a> {
+struct Source<'a> {
     stated: Stated<'a>,
     text: &'a str,
     path: Option<&'a SourcePath>,
 }
 
-impl Text<'_> {
+impl Source<'_> {
     fn place(&self, range: &Range<usize>) -> Place {
         match self.path {
             Some(path) => {

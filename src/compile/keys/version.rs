@@ -69,6 +69,11 @@ impl Versions {
         }
     }
 
+    /// A program is at least of this version.
+    pub fn at_least(&self, program: Program, version: &str) -> bool {
+        version.parse().is_ok_and(|version| self.get(program) >= version)
+    }
+
     /// The version of one program.
     pub fn get(&self, program: Program) -> Version {
         match program {

@@ -56,7 +56,8 @@ impl Bench {
 
     pub(super) fn service(mut self, name: &str) -> Self {
         let start = self.environment.len();
-        self.environment.push_str(&format!("{name}()\n"));
+        self.environment += name;
+        self.environment += "()\n";
         let span = span("environments/test.star", start, self.environment.len() - 1);
         self.services.push(Service { name: name.into(), module: name.into(), span, items: vec![] });
         self
@@ -68,7 +69,8 @@ impl Bench {
         let file = format!("modules/{}.star", service.name);
         let text = self.sources.entry(SourcePath(file.clone())).or_default();
         let start = text.len();
-        text.push_str(&format!("{call}\n"));
+        *text += call;
+        text.push('\n');
         let places = places(call).map(|(word, a, b)| (word, span(&file, start + a, start + b)));
         let mut item = Item { noun, span: span(&file, start, start + call.len()), places: BTreeMap::new() };
         for (word, place) in places {
@@ -124,7 +126,7 @@ impl Bench {
     pub(super) fn container(self, name: &str, more: &[(&str, &str, &str)]) -> Self {
         let image = format!("docker.io/x@sha256:{}", "0".repeat(64));
         let own = [("Container", "Image", image.as_str()), ("Container", "User", "1000")];
-        let set = |key: &str| more.iter().any(|(_, other, _)| *other == key);
+        let set = |key: &str| more.iter().any(|(section, other, _)| *section == "Container" && *other == key);
         let entries: Vec<_> =
             own.into_iter().filter(|(_, key, _)| !set(key)).chain(more.iter().copied()).collect();
         self.quadlet(name, &entries)
@@ -139,7 +141,8 @@ impl Bench {
     pub(super) fn user(self, name: &str, groups: &[&str], id: Option<u32>) -> Self {
         let groups: Vec<String> = groups.iter().map(|&group| group.into()).collect();
         let call = format!("user(\"{name}\", groups = {groups:?}, id = {id:?})");
-        let user = User { name: name.into(), groups, description: String::new(), home: "/nonexistent".into(), id };
+        let user =
+            User { name: name.into(), groups, description: String::new(), home: "/nonexistent".into(), id };
         self.item(&call, Noun::User(user))
     }
 
@@ -216,7 +219,8 @@ fn call(what: &str, name: &str, entries: &[(&str, &str, &str)]) -> String {
     let mut text = format!("{what}(\"{name}\", {{\n");
     for (section, pairs) in sections(entries) {
         let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("\"{key}\": \"{value}\"")).collect();
-        text.push_str(&format!("    \"{section}\": {{{}}},\n", pairs.join(", ")));
+        let pairs = pairs.join(", ");
+        text += &["    \"", &section, "\": {", &pairs, "},\n"].concat();
     }
     text + "})"
 }
