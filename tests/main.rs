@@ -1,1 +1,8 @@
+//! Every integration test, in one crate: a file for each promise, and what they stand on in `support`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bundle;
+mod errors;
+mod homelab;
+mod hosts;
+mod support;

@@ -1,0 +1,360 @@
+//! Modules run: providers before consumers, then collectors with all that was contributed to them.
+
+use std::collections::BTreeMap;
+
+use starlark::eval::Evaluator;
+use starlark::values::list::ListRef;
+use starlark::values::record::Record;
+use starlark::values::structs::AllocStruct;
+use starlark::values::typing::TypeCompiled;
+use starlark::values::{Heap, Value};
+
+use super::super::finding::Finding;
+use super::super::item::{Body, Host, Item, Noun, Os, Service, UnitBody};
+use super::super::source::Span;
+use super::builtins::{CURRENT, field, finding_of, noun_of, place_of};
+use super::load::unreadable;
+use super::service::Instance;
+use super::session::Session;
+use super::wire::{self, Wires, type_name};
+use super::closest;
+
+/// One host being built.
+struct Building<'v, 'h> {
+    heap: Heap<'v>,
+    host: &'h Host,
+    environment: &'h str,
+    services: Vec<Instance<'v>>,
+    wires: Vec<Option<Wires>>,
+    /// For each service, what it provides: the record type and the record.
+    facts: Vec<Vec<(Value<'v>, Value<'v>)>>,
+    /// For each service and collection, what was contributed.
+    collected: Vec<BTreeMap<String, Vec<Value<'v>>>>,
+    items: Vec<Vec<Item>>,
+    /// No service failed.
+    whole: bool,
+}
+
+/// Builds the host that `value` describes. The flag says whether all its services were built.
+pub(super) fn host<'v>(
+    session: &mut Session,
+    eval: &mut Evaluator<'v, '_, '_>,
+    environment: &str,
+    value: Value<'v>,
+) -> (Option<Host>, bool) {
+    let Some((mut host, services)) = open(session, eval, value) else { return (None, false) };
+    let heap = eval.heap();
+    let wires = wire::wire(session, heap, &host.name, &services);
+    let order = wire::order(session, &services, &wires);
+    let count = services.len();
+    let mut building = Building {
+        heap,
+        host: &host,
+        environment,
+        whole: order.len() == count,
+        services,
+        wires,
+        facts: vec![Vec::new(); count],
+        collected: vec![BTreeMap::new(); count],
+        items: vec![Vec::new(); count],
+    };
+    for &number in &order {
+        building.build(session, eval, number);
+    }
+    for &number in &order {
+        building.finish(session, eval, number);
+    }
+    let whole = building.whole;
+    let mut done = Vec::new();
+    for &number in &order {
+        let instance = &building.services[number];
+        done.push(Service {
+            name: instance.name.clone(),
+            module: instance.definition.name.clone(),
+            span: instance.span.clone(),
+            items: std::mem::take(&mut building.items[number]),
+        });
+    }
+    host.services = done;
+    (Some(host), whole)
+}
+
+/// Reads what `host()` gave.
+fn open<'v>(session: &mut Session, eval: &Evaluator<'v, '_, '_>, value: Value<'v>) -> Option<(Host, Vec<Instance<'v>>)> {
+    let (Some(_), Some(span)) = (field(value, "_host"), place_of(value)) else {
+        session.report(
+            Finding::error(format!("an environment's `hosts` must be hosts, not {}", value.get_type()))
+                .help("write `hosts = [host(name = …, domain = …, services = […])]`"),
+        );
+        return None;
+    };
+    let text = |name: &str| field(value, name).and_then(Value::unpack_str).unwrap_or_default().to_owned();
+    let os = os(session, &span, &text("os"))?;
+    let mut services: Vec<Instance<'v>> = Vec::new();
+    for service in field(value, "services").and_then(ListRef::from_value)?.iter() {
+        let Some(instance) = Instance::of(session, eval.heap(), &span, service) else { continue };
+        match services.iter().find(|other| other.name == instance.name) {
+            Some(other) => {
+                let finding = Finding::error(format!("two services are called `{}`", instance.name))
+                    .at(&instance.span, "the second")
+                    .and_at(&other.span, "the first")
+                    .help("give one of them another name: `name = \"…\"`");
+                session.report(finding);
+            }
+            None => services.push(instance),
+        }
+    }
+    Some((Host { name: text("name"), domain: text("domain"), os, span, services: Vec::new() }, services))
+}
+
+fn os(session: &mut Session, span: &Span, written: &str) -> Option<Os> {
+    const KNOWN: [&str; 3] = ["arch", "debian-13", "debian-14"];
+    if let Ok(os) = serde_json::from_value(written.into()) {
+        return Some(os);
+    }
+    let place = session.argument_value(span, "os");
+    let mut finding = Finding::error(format!("`{written}` is no operating system that rick knows")).at(&place, "");
+    finding = match closest(written, KNOWN.into_iter()) {
+        Some(close) => finding.help(format!("did you mean `{close}`?")),
+        None => finding.help(format!("choose one of: {}", KNOWN.join(", "))),
+    };
+    session.report(finding);
+    None
+}
+
+impl<'v> Building<'v, '_> {
+    /// Runs a service's `build` and sorts what it returns.
+    fn build(&mut self, session: &mut Session, eval: &mut Evaluator<'v, '_, '_>, number: usize) {
+        let function = self.services[number].definition.build;
+        let Some(arguments) = self.arguments(number) else {
+            // A provider failed; that is reported already.
+            self.whole = false;
+            return;
+        };
+        let Some(values) = self.call(session, eval, number, function, &arguments) else { return };
+        for value in values {
+            self.sort(session, number, value);
+        }
+        self.missing_facts(session, number);
+    }
+
+    /// Runs a service's `finish`, if it has one, with its facts and all that was contributed to it.
+    fn finish(&mut self, session: &mut Session, eval: &mut Evaluator<'v, '_, '_>, number: usize) {
+        let function = self.services[number].definition.finish;
+        if function.is_none() {
+            return;
+        }
+        let Some(mut arguments) = self.arguments(number) else { return };
+        for (collection, _) in &self.services[number].definition.collects {
+            let values = self.collected[number].remove(collection).unwrap_or_default();
+            arguments.push((collection.clone(), self.heap.alloc(values)));
+        }
+        let Some(values) = self.call(session, eval, number, function, &arguments) else { return };
+        for value in values {
+            if let Some(finding) = finding_of(value) {
+                self.relay(session, number, finding);
+                continue;
+            }
+            match noun_of(value) {
+                Some(Noun::Site(_)) | None => self.refuse(session, number, value, "`finish` returns nouns of the host only"),
+                Some(noun) => self.keep(session, number, noun, value),
+            }
+        }
+    }
+
+    /// The facts of a service, by parameter; `None` if a provider has none to give.
+    fn arguments(&self, number: usize) -> Option<Vec<(String, Value<'v>)>> {
+        let definition = &self.services[number].definition;
+        let mut arguments = Vec::new();
+        for (parameter, fact) in definition.requires.iter().chain(&definition.wants) {
+            let value = match self.wires[number].as_ref()?.get(parameter)? {
+                None => Value::new_none(),
+                Some(provider) => self.facts[*provider].iter().find(|(kind, _)| kind.ptr_eq(*fact))?.1,
+            };
+            arguments.push((parameter.clone(), value));
+        }
+        Some(arguments)
+    }
+
+    /// What a function of a module returns, as a list.
+    fn call(
+        &mut self,
+        session: &mut Session,
+        eval: &mut Evaluator<'v, '_, '_>,
+        number: usize,
+        function: Value<'v>,
+        arguments: &[(String, Value<'v>)],
+    ) -> Option<Vec<Value<'v>>> {
+        (session.trail)(&format!("building `{}`", self.services[number].name));
+        let context = self.context(number);
+        let named: Vec<(&str, Value<'v>)> = arguments.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        eval.module().set(CURRENT, self.heap.alloc(self.services[number].name.as_str()));
+        let result = eval.eval_function(function, &[context], &named);
+        eval.module().set(CURRENT, self.heap.alloc(""));
+        let (name, span) = (&self.services[number].name, &self.services[number].span);
+        match result {
+            Ok(value) => {
+                if let Some(list) = ListRef::from_value(value) {
+                    return Some(list.content().to_vec());
+                }
+                session.report(
+                    Finding::error(format!("`build` and `finish` of `{name}` must return a list, not {}", value.get_type()))
+                        .at(&self.services[number].definition.span, ""),
+                );
+            }
+            Err(error) => session.report_error(&error, Some((span, format!("while building `{name}`")))),
+        }
+        self.whole = false;
+        None
+    }
+
+    /// The first parameter of `build` and `finish`.
+    fn context(&self, number: usize) -> Value<'v> {
+        let heap = self.heap;
+        let os = serde_json::to_value(self.host.os).ok();
+        let os = os.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
+        let host = heap.alloc(AllocStruct([
+            ("name", heap.alloc(self.host.name.as_str())),
+            ("domain", heap.alloc(self.host.domain.as_str())),
+            ("os", heap.alloc(os)),
+        ]));
+        heap.alloc(AllocStruct([
+            ("name", heap.alloc(self.services[number].name.as_str())),
+            ("environment", heap.alloc(self.environment)),
+            ("host", host),
+            ("options", self.services[number].options),
+        ]))
+    }
+
+    /// Puts one value that `build` returned where it belongs: a noun, a fact or a contribution.
+    fn sort(&mut self, session: &mut Session, number: usize, value: Value<'v>) {
+        if let Some(finding) = finding_of(value) {
+            self.relay(session, number, finding);
+            return;
+        }
+        match noun_of(value) {
+            Some(noun @ Noun::Site(_)) => {
+                self.contribute(session, number, value, "site");
+                self.keep(session, number, noun, value);
+            }
+            Some(noun) => self.keep(session, number, noun, value),
+            None if Record::from_value(value).is_some() => self.record(session, number, value),
+            None => self.refuse(session, number, value, "`build` returns nouns of the host, facts and contributions"),
+        }
+    }
+
+    /// Reports what a module found, with the service that it found it for.
+    fn relay(&self, session: &mut Session, number: usize, finding: Finding) {
+        let service = &self.services[number];
+        session.report(finding.and_at(&service.span, format!("found by `{}`", service.name)));
+    }
+
+    fn record(&mut self, session: &mut Session, number: usize, value: Value<'v>) {
+        let provided = self.services[number].definition.provides.iter().copied().find(|kind| is_a(self.heap, value, *kind));
+        match provided {
+            Some(kind) => self.facts[number].push((kind, value)),
+            None => self.contribute(session, number, value, ""),
+        }
+    }
+
+    fn keep(&mut self, session: &mut Session, number: usize, noun: Noun, value: Value<'v>) {
+        let span = place_of(value).unwrap_or_else(|| self.services[number].span.clone());
+        let mut item = session.place(noun, span);
+        read_body(session, &mut item);
+        self.items[number].push(item);
+    }
+
+    /// Gives a contribution to the service that collects its kind: one that this service takes facts from, else the only one there is.
+    fn contribute(&mut self, session: &mut Session, number: usize, value: Value<'v>, noun: &str) {
+        let takers = self.takers(value, noun);
+        let wired: Vec<usize> = self.wires[number].iter().flat_map(Wires::values).flatten().copied().collect();
+        let preferred: Vec<&(usize, String)> = takers.iter().filter(|(taker, _)| wired.contains(taker)).collect();
+        let chosen = match (preferred.as_slice(), takers.as_slice()) {
+            ([one], _) => Some((*one).clone()),
+            ([], [one]) => Some(one.clone()),
+            _ => None,
+        };
+        if let Some((taker, collection)) = chosen {
+            self.collected[taker].entry(collection).or_default().push(value);
+            return;
+        }
+        let what = if noun.is_empty() { self.kind_name(value) } else { noun.to_owned() };
+        let place = place_of(value).unwrap_or_else(|| self.services[number].span.clone());
+        let finding = if takers.is_empty() {
+            let finding = Finding::error(format!("no service of `{}` collects `{what}`", self.host.name));
+            if noun == "site" { finding.help("add `caddy()` to the services of the host") } else { finding }
+        } else {
+            let names: Vec<&str> = takers.iter().map(|(taker, _)| self.services[*taker].name.as_str()).collect();
+            Finding::error(format!("several services collect `{what}`: {}", names.join(", ")))
+                .help("choose one with `uses = {…}`")
+        };
+        session.report(finding.at(&place, "contributed here").and_at(&self.services[number].span, "for this service"));
+    }
+
+    /// The services and collections that take a value of this kind.
+    fn takers(&self, value: Value<'v>, noun: &str) -> Vec<(usize, String)> {
+        let takes = |kind: Value<'v>| match kind.unpack_str() {
+            Some(name) => !noun.is_empty() && name == noun,
+            None => noun.is_empty() && is_a(self.heap, value, kind),
+        };
+        let each = self.services.iter().enumerate();
+        let pairs = each.flat_map(|(number, service)| service.definition.collects.iter().map(move |entry| (number, entry)));
+        pairs.filter(|(_, (_, kind))| takes(*kind)).map(|(number, (name, _))| (number, name.clone())).collect()
+    }
+
+    fn kind_name(&self, value: Value<'v>) -> String {
+        let shown = value.to_string();
+        let name = shown.strip_prefix("record[").and_then(|rest| rest.split_once(']'));
+        name.map_or_else(|| value.get_type().to_owned(), |(name, _)| name.to_owned())
+    }
+
+    fn missing_facts(&mut self, session: &mut Session, number: usize) {
+        let service = &self.services[number];
+        for kind in &service.definition.provides {
+            if !self.facts[number].iter().any(|(given, _)| given.ptr_eq(*kind)) {
+                let name = type_name(self.heap, *kind);
+                session.report(
+                    Finding::error(format!("`{}` says that it provides `{name}`, and its `build` returned none", service.definition.name))
+                        .at(&service.definition.span, ""),
+                );
+                self.whole = false;
+            }
+        }
+    }
+
+    fn refuse(&self, session: &mut Session, number: usize, value: Value<'v>, rule: &str) {
+        let service = &self.services[number];
+        session.report(
+            Finding::error(format!("`{}` returned {}, which is nothing that rick knows", service.definition.name, value.get_type()))
+                .at(&service.definition.span, rule),
+        );
+    }
+}
+
+fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {
+    TypeCompiled::new(kind, heap).is_ok_and(|compiled| compiled.matches(value))
+}
+
+/// Reads the source file of a unit or Quadlet that names one.
+fn read_body(session: &mut Session, item: &mut Item) {
+    let body = match &mut item.noun {
+        Noun::Unit(unit) => match &mut unit.body {
+            UnitBody::Whole(body) | UnitBody::DropIn(_, body) => body,
+            UnitBody::Mask => return,
+        },
+        Noun::Quadlet(quadlet) => &mut quadlet.body,
+        _ => return,
+    };
+    let Body::Text(text, Some(path)) = body else { return };
+    match session.tree.read(path) {
+        Ok(read) => {
+            session.sources.0.insert(path.clone(), read.clone());
+            *text = read;
+        }
+        Err(refusal) => {
+            let place = item.places.get("source").unwrap_or(&item.span).clone();
+            let finding = unreadable("cannot read", path, Some(&place), refusal);
+            session.report(finding);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Stages `load`, `evaluate` and `resolve`: from Starlark files to plain data. The only folder that knows the language.
+//!
+//! 1. `load`: the environment and, first, all that it loads; confined to the source root (`tree`).
+//! 2. the environment's calls run and leave a value: hosts with services (`builtins`).
+//! 3. `service`: each service's options are checked against its module's.
+//! 4. `wire`: facts find their consumers.
+//! 5. `build`: modules run, providers first; contributions are gathered; collectors finish.
+//!
+//! The language has no I/O, no clock and no randomness; `limits` bound it where a line can be named, `fence` bounds all of it.
+
+mod build;
+mod builtins;
+mod dialect;
+pub mod fence;
+mod index;
+mod limits;
+mod load;
+mod service;
+mod session;
+mod tree;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use starlark::environment::{FrozenModule, Globals, Module};
+use starlark::eval::{Evaluator, ReturnFileLoader};
+use starlark::syntax::{AstModule, Dialect};
+use starlark::values::list::ListRef;
+
+use super::finding::{Finding, Severity};
+use super::item::{Evaluation, Host};
+use super::source::{SourcePath, Sources};
+use builtins::{ENVIRONMENT, field};
+use load::Loaded;
+use session::{Session, Trail};
+use tree::{Refusal, Tree};
+
+/// The stack of the thread that evaluates; syntax trees are walked recursively.
+const STACK: usize = 256 << 20;
+
+/// What an evaluation gave: findings, and the environment as far as it could be built.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The environment; all its services are there unless one of `findings` is an error.
+    pub evaluation: Evaluation,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Every service was built, so that checking the whole makes sense even if there are errors.
+    pub complete: bool,
+}
+
+/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process.
+///
+/// A program that must survive what it reads calls [`fence::evaluate`].
+pub fn evaluate(root: &Path, environment: &str) -> Outcome {
+    evaluate_with(root, environment, |_| {})
+}
+
+/// The same; `trail` is told what is being done.
+fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
+        match thread.spawn_scoped(scope, || evaluate_here(root, environment, trail)) {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string())),
+        }
+    })
+}
+
+impl Outcome {
+    /// Nothing but one finding.
+    fn failed(finding: Finding) -> Self {
+        let evaluation = Evaluation { environment: String::new(), hosts: Vec::new(), sources: Sources::default() };
+        Self { evaluation, findings: vec![finding], complete: false }
+    }
+}
+
+fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
+    let mut session = match open(root, trail) {
+        Ok(session) => session,
+        Err(finding) => return Outcome::failed(finding),
+    };
+    let hosts = run(&mut session, environment);
+    let (name, hosts, complete) = hosts.unwrap_or_default();
+    let errors = session.findings.iter().any(|finding| finding.severity == Severity::Error);
+    Outcome {
+        evaluation: Evaluation { environment: name, hosts, sources: session.sources },
+        findings: session.findings,
+        complete: complete || !errors,
+    }
+}
+
+fn open(root: &Path, trail: Trail) -> Result<Session, Finding> {
+    let tree = Tree::new(root)
+        .map_err(|error| Finding::error(format!("cannot open the source root `{}`", root.display())).note(error.to_string()))?;
+    let globals = builtins::globals();
+    let prelude = prelude(&globals).map_err(|error| Finding::error(format!("the prelude of rick is broken: {error}")))?;
+    Ok(Session {
+        tree,
+        globals,
+        prelude,
+        sources: Sources::default(),
+        indexes: BTreeMap::new(),
+        modules: BTreeMap::new(),
+        loading: Vec::new(),
+        findings: Vec::new(),
+        trail,
+    })
+}
+
+fn prelude(globals: &Globals) -> starlark::Result<FrozenModule> {
+    let ast = AstModule::parse("prelude.star", include_str!("prelude.star").to_owned(), &Dialect::Standard)?;
+    Module::with_temp_heap(|module| {
+        Evaluator::new(&module).eval_module(ast, globals)?;
+        module.freeze().map_err(|error| starlark::Error::new_other(anyhow::anyhow!("{error:?}")))
+    })
+}
+
+/// The environment's name, its hosts, and whether all their services were built. `None` if it could not even be read.
+fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, bool)> {
+    let path = environment_path(session, environment)?;
+    let Loaded { ast, imports } = session.load_environment(&path)?;
+    Module::with_temp_heap(|module| {
+        module.import_public_symbols(&session.prelude);
+        let refs: HashMap<&str, &FrozenModule> = imports.iter().map(|(name, module)| (name.as_str(), module)).collect();
+        let loader = ReturnFileLoader { modules: &refs };
+        let mut evaluator = Evaluator::new(&module);
+        limits::set(&mut evaluator).map_err(|error| session.report_error(&error, None)).ok()?;
+        evaluator.set_loader(&loader);
+        (session.trail)(&format!("evaluating `{path}`"));
+        evaluator.eval_module(ast, &session.globals).map_err(|error| session.report_error(&error, None)).ok()?;
+        let Some(described) = module.get(ENVIRONMENT) else {
+            session.report(
+                Finding::error(format!("`{path}` describes no environment"))
+                    .help("add a call `environment(name = …, hosts = [host(…)])`"),
+            );
+            return None;
+        };
+        let name = field(described, "name")?.unpack_str()?.to_owned();
+        if name != environment {
+            let place = builtins::place_of(described)?;
+            let place = session.argument_value(&place, "name");
+            session.report(
+                Finding::error(format!("the file `{path}` describes an environment called `{name}`"))
+                    .at(&place, format!("must be `{environment}`, the name of the file")),
+            );
+        }
+        let mut complete = true;
+        let mut hosts = Vec::new();
+        for value in field(described, "hosts").and_then(ListRef::from_value)?.iter() {
+            let (host, whole) = build::host(session, &mut evaluator, &name, value);
+            complete &= whole;
+            hosts.extend(host);
+        }
+        Some((name, hosts, complete))
+    })
+}
+
+/// The environment's file; a name that does not exist is explained.
+fn environment_path(session: &mut Session, environment: &str) -> Option<SourcePath> {
+    let path = SourcePath(format!("environments/{environment}.star"));
+    if environment.parse::<crate::bundle::names::Label>().is_err() {
+        session.report(
+            Finding::error(format!("`{}` is not the name of an environment", environment.escape_debug()))
+                .help("name a file of `environments/` without its `.star`"),
+        );
+        return None;
+    }
+    match session.tree.read(&path) {
+        Err(Refusal::Missing(_, beside)) => {
+            let names: Vec<&str> = beside.iter().filter_map(|name| name.strip_suffix(".star")).collect();
+            let mut finding = Finding::error(format!("there is no environment `{environment}`"))
+                .note(format!("it would be the file `{path}` below the source root"));
+            if let Some(close) = closest(environment, names.iter().copied()) {
+                finding = finding.help(format!("did you mean `{close}`?"));
+            } else if !names.is_empty() {
+                finding = finding.help(format!("choose one of: {}", names.join(", ")));
+            }
+            session.report(finding);
+            None
+        }
+        _ => Some(path),
+    }
+}
+
+/// The name most like `wrong`, if any is like it.
+pub(super) fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name));
+    let allowed = (wrong.chars().count() / 3).max(1);
+    scored.filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
+}

@@ -1,0 +1,122 @@
+//! What one evaluation has read and found so far.
+
+use std::collections::BTreeMap;
+
+use starlark::codemap::FileSpan;
+use starlark::environment::{FrozenModule, Globals};
+
+use super::super::finding::Finding;
+use super::super::item::Item;
+use super::super::source::{SourcePath, Sources, Span};
+use super::index::{Index, range};
+use super::tree::Tree;
+
+/// Files, indexes, findings.
+pub(super) struct Session {
+    pub(super) tree: Tree,
+    pub(super) globals: Globals,
+    pub(super) prelude: FrozenModule,
+    pub(super) sources: Sources,
+    pub(super) indexes: BTreeMap<SourcePath, Index>,
+    /// Loaded modules by the spelling of their path; `None` if one could not be loaded (that is among the findings).
+    pub(super) modules: BTreeMap<SourcePath, Option<FrozenModule>>,
+    /// The files that are being loaded, outermost first.
+    pub(super) loading: Vec<SourcePath>,
+    pub(super) findings: Vec<Finding>,
+    /// Told what is being done, so that it can be said if the process dies of it.
+    pub(super) trail: Trail,
+}
+
+/// Takes one line: what is being done now.
+pub(super) type Trail = fn(&str);
+
+impl Session {
+    /// Notes something that is wrong.
+    pub(super) fn report(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// The call whose place is `span`.
+    pub(super) fn call(&self, span: &Span) -> Option<&super::index::Call> {
+        self.indexes.get(&span.file)?.call(span.start, span.end)
+    }
+
+    /// Names the places inside an item's call.
+    pub(super) fn place(&self, noun: super::super::item::Noun, span: Span) -> Item {
+        let mut places = BTreeMap::new();
+        if let Some(call) = self.call(&span) {
+            let at = |(start, end): (usize, usize)| Span { file: span.file.clone(), start, end };
+            places.extend(call.literals.iter().map(|(text, range)| (text.clone(), at(*range))));
+            places.extend(call.named.iter().map(|(name, (_, value))| (name.clone(), at(*value))));
+        }
+        Item { noun, span, places }
+    }
+
+    /// The place of a named argument's name in the call at `span`, or the call.
+    pub(super) fn argument_name(&self, span: &Span, name: &str) -> Span {
+        self.inner(span, self.call(span).and_then(|call| call.named.get(name)).map(|(name, _)| *name))
+    }
+
+    /// The place of a named argument's value in the call at `span`, or the call.
+    pub(super) fn argument_value(&self, span: &Span, name: &str) -> Span {
+        self.inner(span, self.call(span).and_then(|call| call.named.get(name)).map(|(_, value)| *value))
+    }
+
+    fn inner(&self, span: &Span, range: Option<(usize, usize)>) -> Span {
+        match range {
+            Some((start, end)) => Span { file: span.file.clone(), start, end },
+            None => span.clone(),
+        }
+    }
+
+    /// Turns an error of the language into a finding. `context` is a further place that takes part.
+    pub(super) fn report_error(&mut self, error: &starlark::Error, context: Option<(&Span, String)>) {
+        let text = error.without_diagnostic().to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or("evaluation failed").trim_end_matches('.');
+        let (message, suggestion) = match first.split_once(", did you mean ") {
+            Some((message, suggestion)) => (message, Some(suggestion.trim_end_matches('?'))),
+            None => (first, None),
+        };
+        let mut finding = Finding::error(lower_first(message));
+        if let Some(place) = error.span().map(span_of).filter(|span| self.sources.0.contains_key(&span.file)) {
+            finding = finding.at(&place, "");
+        }
+        for line in lines.filter(|line| !line.trim().is_empty()) {
+            finding = finding.note(line.trim());
+        }
+        for frame in error.call_stack().frames.iter().rev() {
+            let Some(place) = frame.location.as_ref().map(span_of) else { continue };
+            let outer = finding.primary.as_ref().is_none_or(|primary| primary.span != place);
+            if outer && self.sources.0.contains_key(&place.file) {
+                finding = finding.and_at(&place, format!("in the call of `{}`", frame.name));
+            }
+        }
+        if let Some(suggestion) = suggestion {
+            finding = finding.help(format!("did you mean {suggestion}?"));
+        }
+        if let Some((place, text)) = context {
+            finding = if finding.primary.is_some() { finding.and_at(place, text) } else { finding.at(place, text) };
+        }
+        self.report(finding);
+    }
+}
+
+/// A place of the language as a place of ours.
+pub(super) fn span_of(place: &FileSpan) -> Span {
+    let (start, end) = range(place.span);
+    Span { file: SourcePath(place.filename().to_owned()), start, end }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return String::new() };
+    // `Variable x not found` reads on after `error:`; `PostgresInfo …` is a name and stays.
+    let second_is_lower = chars.clone().next().is_some_and(char::is_lowercase);
+    let word_end = text.find(' ').unwrap_or(text.len());
+    if second_is_lower && !text[1..word_end].chars().any(char::is_uppercase) {
+        first.to_lowercase().chain(chars).collect()
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,1 @@
+//! sysusers.d and tmpfiles.d lines.

@@ -1,0 +1,104 @@
+//! Same input, same bytes: the environments of this repository, compiled in every way that must not matter.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::source::{self, Tree};
+
+/// What a bundle holds, blob by blob, and what each host would get: the text that a person reviews when it changes.
+///
+/// Digests of compressed bytes stand in it nowhere: those may change with a compressor's release.
+#[test]
+fn golden_environments_are_as_reviewed() {
+    for environment in ["homelab", "production"] {
+        let tree = source::whole();
+        let shown = tree.rickbuild(&["show", environment]);
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let said = String::from_utf8(shown.stdout).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/golden/{environment}.txt"));
+        if std::env::var_os("RICK_BLESS").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, &said).unwrap();
+        }
+        let expected = fs::read_to_string(&file).unwrap_or_default();
+        assert!(said == expected, "{environment} is not as reviewed: compare `rickbuild show {environment}` with {}", file.display());
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_everywhere() {
+    let reference = compile(&source::whole(), |_| {});
+    assert!(reference.len() > 10_000);
+
+    let shuffled = source::whole();
+    shuffle(&shuffled);
+    assert!(compile(&shuffled, |_| {}) == reference, "another directory, other times, another order of files");
+    let surroundings = |command: &mut Command| {
+        command.env("LANG", "tr_TR.UTF-8").env("TZ", "Asia/Kathmandu").env("SOURCE_DATE_EPOCH", "1").env("HOME", "/nonexistent");
+        command.current_dir("/");
+    };
+    assert!(compile(&shuffled, surroundings) == reference, "another locale, time zone and directory");
+    assert!(compile_as(&shuffled, "umask 077; exec \"$@\"") == reference, "another umask");
+    if rustix::process::geteuid().is_root() {
+        Command::new("chmod").args(["-R", "a+rX"]).arg(shuffled.path()).status().unwrap();
+        let other = "exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
+        assert!(compile_as(&shuffled, other) == reference, "another user");
+    }
+}
+
+/// Makes every file anew, last first, with other times and modes of directories.
+fn shuffle(tree: &Tree) {
+    let mut files: Vec<_> = walkdir::WalkDir::new(tree.path()).into_iter().map(|entry| entry.unwrap()).collect();
+    files.reverse();
+    for entry in files.iter().filter(|entry| entry.file_type().is_file()) {
+        let (bytes, mode) = (fs::read(entry.path()).unwrap(), entry.metadata().unwrap().permissions().mode());
+        fs::remove_file(entry.path()).unwrap();
+        fs::write(entry.path(), bytes).unwrap();
+        let executable = if mode & 0o100 == 0 { 0o600 } else { 0o700 };
+        fs::set_permissions(entry.path(), fs::Permissions::from_mode(executable)).unwrap();
+        Command::new("touch").args(["-d", "1999-12-31"]).arg(entry.path()).status().unwrap();
+    }
+}
+
+fn compile(tree: &Tree, prepare: impl Fn(&mut Command)) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+    command.env_clear().arg("--root").arg(tree.path()).arg("homelab");
+    prepare(&mut command);
+    output(command)
+}
+
+/// Compiles by a shell script that ends in running `"$@"`.
+fn compile_as(tree: &Tree, script: &str) -> Vec<u8> {
+    let mut command = Command::new("sh");
+    command.env_clear().env("PATH", "/usr/bin:/bin").args(["-c", script, "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_rickbuild")).arg("--root").arg(tree.path()).arg("homelab");
+    output(command)
+}
+
+fn output(mut command: Command) -> Vec<u8> {
+    let output = command.stdin(Stdio::null()).output().expect("rickbuild runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn a_bundle_is_not_written_to_a_terminal() {
+    let tree = source::whole();
+    // `script` gives the program a terminal as its standard output.
+    let command = format!("{} --root {} homelab", env!("CARGO_BIN_EXE_rickbuild"), tree.path().display());
+    let output = Command::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]).output().expect("script runs");
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("rickbuild homelab > bundle.tar"));
+}
+
+#[test]
+fn a_failed_build_writes_nothing() {
+    let tree = source::whole();
+    tree.edit("environments/homelab.star", "valkey()", "valkey(maxmemroy = \"1mb\")");
+    let target = tree.path().join("bundle.tar");
+    let output = tree.rickbuild(&["homelab", "--output", target.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && !target.exists());
+}

@@ -1,0 +1,72 @@
+//! What the tests stand on: real hosts, and the rule for tests that cannot run where they are.
+
+pub(crate) mod host;
+pub(crate) mod source;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+pub(crate) use host::Host;
+
+/// Ends the calling test, as skipped, if this machine cannot boot hosts. The first line of each test that boots one.
+///
+/// libtest knows no skipping. So the test's name and the reason go into the file that `RICK_SKIPS_FILE` names, where `ci/test`
+/// finds and counts them; without that variable the test fails.
+macro_rules! require_hosts {
+    () => {
+        fn here() {}
+        if !$crate::support::hosts_can_boot(std::any::type_name_of_val(&here)) {
+            return;
+        }
+    };
+}
+pub(crate) use require_hosts;
+
+/// Behind [`require_hosts`]: `here` is the path of a function inside the test.
+pub(crate) fn hosts_can_boot(here: &str) -> bool {
+    let Err(reason) = tree() else { return true };
+    let test = here.trim_end_matches("::here").split_once("::").map_or(here, |(_crate, path)| path);
+    let Some(list) = std::env::var_os("RICK_SKIPS_FILE") else {
+        panic!("{test} cannot run here: {reason}");
+    };
+    let mut list =
+        OpenOptions::new().append(true).create(true).open(list).expect("RICK_SKIPS_FILE can be written");
+    // One write, so that lines of parallel tests stay whole.
+    list.write_all(format!("{test}: {reason}\n").as_bytes()).expect("RICK_SKIPS_FILE can be written");
+    false
+}
+
+/// The root file system that hosts boot, or why they cannot.
+pub(crate) fn tree() -> Result<&'static PathBuf, &'static str> {
+    static TREE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    TREE.get_or_init(find_tree).as_ref().map_err(String::as_str)
+}
+
+fn find_tree() -> Result<PathBuf, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can boot a host".into());
+    }
+    for program in ["systemd-nspawn", "nsenter", "unshare"] {
+        let found =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !found.is_ok_and(|status| status.success()) {
+            return Err(format!("{program} is missing: apt-get install systemd-container util-linux"));
+        }
+    }
+    let suite = std::env::var("RICK_TEST_SUITE").unwrap_or_else(|_| "trixie".into());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/rootfs");
+    let found =
+        Command::new(script).args(["--find", &suite]).output().map_err(|e| format!("{script}: {e}"))?;
+    if !found.status.success() {
+        return Err(format!("no root file system is kept: run ci/rootfs {suite}"));
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim_end()))
+}
+
+/// The activator to put on a host: the small static one that `RICK_ACTIVATOR` names, else the one of this build.
+pub(crate) fn activator() -> PathBuf {
+    std::env::var_os("RICK_ACTIVATOR").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rick-activate")), PathBuf::from)
+}

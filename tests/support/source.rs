@@ -1,0 +1,78 @@
+//! Source trees for tests: copies of the project's own, to change at will.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A source tree that is the test's alone.
+pub(crate) struct Tree {
+    dir: TempDir,
+}
+
+/// A new tree that holds the project's modules and nothing else.
+pub(crate) fn modules() -> Tree {
+    let tree = Tree { dir: tempfile::tempdir().expect("a temporary directory") };
+    tree.lay(&project("modules"));
+    tree
+}
+
+/// A new tree that holds the project's modules and environments.
+pub(crate) fn whole() -> Tree {
+    let tree = modules();
+    tree.lay(&project("environments"));
+    tree
+}
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+impl Tree {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Lays a file or folder (`folder/.`: what is in it) over the tree as it is, links included.
+    pub(crate) fn lay(&self, from: &Path) {
+        let status = Command::new("cp").arg("-a").arg(from).arg(self.path()).status().expect("cp runs");
+        assert!(status.success(), "cannot copy {}", from.display());
+    }
+
+    /// Writes a file, and the folders that lead to it.
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        let path = self.path().join(file);
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the tree can be written");
+        fs::write(path, text).expect("the tree can be written");
+    }
+
+    /// Replaces a text that stands exactly once in a file.
+    #[track_caller]
+    pub(crate) fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.path().join(file);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(text.matches(from).count(), 1, "`{from}` stands once in {file}");
+        fs::write(path, text.replace(from, to)).expect("the tree can be written");
+    }
+
+    /// Runs `rickbuild` on the tree, with nothing of the environment around it.
+    pub(crate) fn rickbuild(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_rickbuild"))
+            .env_clear()
+            .arg("--root")
+            .arg(self.path())
+            .args(arguments)
+            .output()
+            .expect("rickbuild runs")
+    }
+
+    /// Compiles an environment; the bundle is a file that lives as long as the tree.
+    #[track_caller]
+    pub(crate) fn bundle(&self, environment: &str) -> PathBuf {
+        let bundle = self.path().join(format!("{environment}.tar"));
+        let output = self.rickbuild(&[environment, "--output", bundle.to_str().expect("a plain path")]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        bundle
+    }
+}
