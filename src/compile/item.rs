@@ -105,7 +105,7 @@ pub enum Noun {
 }
 
 /// `group(name, members = [], id = None)`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -116,7 +116,7 @@ pub struct Group {
 }
 
 /// `user(name, groups = [], home = "/nonexistent", shell = None, id = None, external = False)`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Its name; its own group has the same.
     pub name: String,
@@ -131,7 +131,7 @@ pub struct User {
 }
 
 /// `directory(path, mode, user, group)`: made by systemd-tmpfiles, never removed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Where.
     pub path: String,

@@ -7,10 +7,13 @@
 //! 5. `image`: image definitions → OCI layers, configs and manifests.
 //! 6. `emit`: everything → an OCI image layout, as a tar stream.
 
+pub mod check;
 pub mod evaluate;
 pub mod finding;
 pub mod host;
 pub mod item;
+pub mod keys;
 pub mod render;
 pub mod report;
+pub mod similar;
 pub mod source;

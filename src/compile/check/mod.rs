@@ -1,0 +1,84 @@
+//! Items → findings, all of them, or hosts in which names are parsed, bodies are sections and references resolve.
+//!
+//! Every check runs whatever the others found; each file holds one concern.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod accounts;
+mod containers;
+mod dependencies;
+mod directories;
+mod fields;
+mod files;
+mod images;
+mod ini;
+mod known;
+mod mounts;
+mod names;
+mod order;
+mod ports;
+mod probes;
+mod programs;
+mod provided;
+mod quadlets;
+mod runs_as;
+mod services;
+mod sites;
+mod stated;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod units;
+mod well_known;
+mod written;
+
+use super::finding::Finding;
+use super::host::Host;
+use super::item::{self, Evaluation};
+use provided::Provided;
+use survey::Survey;
+
+/// Checks everything. The hosts are complete only if no finding is an error.
+pub fn check(evaluation: &Evaluation) -> (Vec<Host>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    names::check(evaluation, &mut findings);
+    let hosts =
+        evaluation.hosts.iter().filter_map(|host| check_host(evaluation, host, &mut findings)).collect();
+    (hosts, findings)
+}
+
+fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Finding>) -> Option<Host> {
+    let survey = Survey::of(host, &evaluation.sources, findings);
+    let provided = Provided::by(&survey);
+    let (groups, users) = accounts::check(&survey, findings);
+    let directories = directories::check(&survey, findings);
+    let files = files::check(&survey, findings);
+    let images = images::check(&survey, findings);
+    let units = units::check(&survey, findings);
+    let quadlets = quadlets::check(&survey, &provided, findings);
+    let probes = probes::check(&survey, findings);
+    let programs = programs::check(&survey, findings);
+    ports::check(&survey, findings);
+    sites::check(&survey, findings);
+    tokens::check(&survey, findings);
+    services::check(&survey, findings);
+    runs_as::check(&survey, findings);
+    containers::check(&survey, findings);
+    mounts::check(&survey, findings);
+    dependencies::check(&survey, &provided, findings);
+    order::check(&survey, &provided, findings);
+    Some(Host {
+        environment: evaluation.environment.parse().ok()?,
+        name: host.name.parse().ok()?,
+        os: host.os,
+        groups,
+        users,
+        directories,
+        files,
+        units,
+        quadlets,
+        images,
+        probes,
+        programs,
+    })
+}

@@ -1,0 +1,78 @@
+//! A container that mounts a group's directory has joined the group.
+
+use super::super::finding::Finding;
+use super::super::item::{Directory, Group};
+use super::fields::field;
+use super::stated::{Stated, and_once};
+use super::survey::Survey;
+use super::written::{Entry, Written};
+use crate::bundle::token::Token;
+
+pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
+    for written in survey.quadlets.iter().filter(|written| written.kind() == "container") {
+        for entry in written.all("Container", "Volume") {
+            let path = field(&entry.value, 0);
+            if let Some((stated, directory)) = declared(survey, path) {
+                findings.extend(check_mount(survey, written, entry, stated, directory));
+            }
+        }
+    }
+}
+
+/// The declared directory that a path is, or is nearest below.
+fn declared<'a>(survey: &Survey<'a>, path: &str) -> Option<(Stated<'a>, &'a Directory)> {
+    let holds = |directory: &Directory| {
+        path.strip_prefix(directory.path.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let found = survey.directories.iter().filter(|(_, directory)| holds(directory));
+    found.max_by_key(|(_, directory)| directory.path.len()).copied()
+}
+
+fn check_mount(
+    survey: &Survey<'_>,
+    written: &Written<'_>,
+    entry: &Entry,
+    stated: Stated<'_>,
+    directory: &Directory,
+) -> Option<Finding> {
+    let Directory { path, group, user, mode } = directory;
+    let everybody = mode & 0o005 == 0o005;
+    if group == "root" || everybody || runs_as(written, user) || joined(survey, written, group) {
+        return None;
+    }
+    let message = format!(
+        "`{}` mounts `{path}`, and has not joined the group `{group}` that it belongs to",
+        written.name
+    );
+    let finding = written.error(&entry.value_place, message, &format!("needs the group `{group}`"));
+    let finding =
+        and_once(finding, stated.place(&["group", path]), format!("belongs to `{group}`, mode {mode:04o}"));
+    Some(finding.help(format!("add `\"GroupAdd\": gid(\"{group}\")`")))
+}
+
+/// Root inside, or the directory's owner. No user at all is root too, which is told elsewhere.
+fn runs_as(written: &Written<'_>, owner: &str) -> bool {
+    let user = field(written.value("Container", "User"), 0);
+    matches!(user, "" | "0" | "root")
+        || owner.parse().is_ok_and(|owner| Token::Uid(owner).to_string() == user)
+}
+
+fn joined(survey: &Survey<'_>, written: &Written<'_>, group: &str) -> bool {
+    let token = group.parse().map(|group| Token::Gid(group).to_string()).unwrap_or_default();
+    let declared =
+        survey.groups.iter().map(|(_, declared)| *declared).find(|declared: &&Group| declared.name == group);
+    let number = declared.and_then(|group| group.id).map(|id| id.to_string());
+    let is_it = |value: &str| value == token || number.as_deref() == Some(value);
+    let by_user = field(written.value("Container", "User"), 1);
+    let added = written.all("Container", "GroupAdd");
+    let kept = added.iter().any(|entry| entry.value == "keep-groups")
+        && written
+            .all("Service", "SupplementaryGroups")
+            .iter()
+            .any(|entry| entry.value.split_whitespace().any(|name| name == group));
+    is_it(by_user)
+        || is_it(written.value("Container", "Group"))
+        || added.iter().any(|entry| is_it(&entry.value))
+        || kept
+}

@@ -1,0 +1,103 @@
+//! Everything that the services of one host state, sorted by noun.
+
+use std::collections::BTreeSet;
+
+use super::super::finding::Finding;
+use super::super::item::{
+    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Service, Site, Unit, UnitBody,
+    User,
+};
+use super::super::keys::Versions;
+use super::super::source::Sources;
+use super::stated::Stated;
+use super::written::Written;
+
+/// Nouns with who stated them, in the order of the source.
+pub(super) struct Survey<'a> {
+    pub(super) host: &'a Host,
+    pub(super) versions: Versions,
+    pub(super) groups: Vec<(Stated<'a>, &'a Group)>,
+    pub(super) users: Vec<(Stated<'a>, &'a User)>,
+    pub(super) directories: Vec<(Stated<'a>, &'a Directory)>,
+    pub(super) files: Vec<(Stated<'a>, &'a File)>,
+    pub(super) units: Vec<(Written<'a>, &'a Unit)>,
+    pub(super) quadlets: Vec<Written<'a>>,
+    pub(super) sites: Vec<(Stated<'a>, &'a Site)>,
+    pub(super) images: Vec<(Stated<'a>, &'a Image)>,
+    pub(super) ports: Vec<(Stated<'a>, &'a Port)>,
+    pub(super) probes: Vec<(Stated<'a>, &'a Probe)>,
+    pub(super) programs: Vec<(Stated<'a>, &'a Program)>,
+}
+
+impl<'a> Survey<'a> {
+    /// Reads the bodies, and sorts.
+    pub(super) fn of(host: &'a Host, sources: &Sources, findings: &mut Vec<Finding>) -> Self {
+        let mut survey = Self::empty(host);
+        for service in &host.services {
+            for item in &service.items {
+                survey.add(service, item, sources, findings);
+            }
+        }
+        survey
+    }
+
+    fn empty(host: &'a Host) -> Self {
+        Self {
+            host,
+            versions: Versions::of(host.os),
+            groups: Vec::new(),
+            users: Vec::new(),
+            directories: Vec::new(),
+            files: Vec::new(),
+            units: Vec::new(),
+            quadlets: Vec::new(),
+            sites: Vec::new(),
+            images: Vec::new(),
+            ports: Vec::new(),
+            probes: Vec::new(),
+            programs: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, service: &'a Service, item: &'a Item, sources: &Sources, findings: &mut Vec<Finding>) {
+        let stated = Stated { service, item };
+        match &item.noun {
+            Noun::Group(group) => self.groups.push((stated, group)),
+            Noun::User(user) => self.users.push((stated, user)),
+            Noun::Directory(directory) => self.directories.push((stated, directory)),
+            Noun::File(file) => self.files.push((stated, file)),
+            Noun::Site(site) => self.sites.push((stated, site)),
+            Noun::Image(image) => self.images.push((stated, image)),
+            Noun::Port(port) => self.ports.push((stated, port)),
+            Noun::Probe(probe) => self.probes.push((stated, probe)),
+            Noun::Program(program) => self.programs.push((stated, program)),
+            Noun::Unit(unit) => {
+                let written = match &unit.body {
+                    UnitBody::Whole(body) | UnitBody::DropIn(_, body) => {
+                        Written::read(stated, &unit.name, body, sources, findings)
+                    }
+                    UnitBody::Mask => Written { stated, name: &unit.name, parts: Vec::new() },
+                };
+                self.units.push((written, unit));
+            }
+            Noun::Quadlet(quadlet) => {
+                self.quadlets.push(Written::read(stated, &quadlet.name, &quadlet.body, sources, findings));
+            }
+        }
+    }
+
+    /// All units and Quadlets.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Written<'a>> {
+        self.units.iter().map(|(written, _)| written).chain(&self.quadlets)
+    }
+
+    /// The users that can be named: those that are declared, and root.
+    pub(super) fn user_names(&self) -> BTreeSet<&'a str> {
+        self.users.iter().map(|(_, user)| user.name.as_str()).chain(["root"]).collect()
+    }
+
+    /// The groups that can be named: those that are declared, each user's own, and root.
+    pub(super) fn group_names(&self) -> BTreeSet<&'a str> {
+        self.groups.iter().map(|(_, group)| group.name.as_str()).chain(self.user_names()).collect()
+    }
+}

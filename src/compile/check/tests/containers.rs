@@ -1,0 +1,160 @@
+//! Quadlet files.
+
+use super::super::super::item::Os;
+use super::bench::{Bench, says};
+
+fn one(entries: &[(&str, &str, &str)]) -> Bench {
+    Bench::new().service("a").container("a.container", entries)
+}
+
+#[test]
+fn kinds_and_names_are_quadlets() {
+    let bench = Bench::new().service("a").quadlet("a.containr", &[]).quadlet("x/a.pod", &[]);
+    says(
+        bench,
+        &[
+            "`a.containr` is not a Quadlet file: `containr` is no kind of Quadlet",
+            "`x/a.pod` is not a Quadlet file: its name holds a `/`",
+        ],
+    );
+    says(one(&[]).container("a.container", &[]), &["Quadlet `a.container` is stated twice"]);
+    says(
+        one(&[]).container("b.container", &[("Container", "ServiceName", "a")]),
+        &["unit `a.service` is stated twice"],
+    );
+}
+
+#[test]
+fn keys_have_versions() {
+    says(one(&[("Container", "Memory", "1G")]), &["`Memory=` came with Podman 5.5, and debian-13 has 5.4"]);
+    says(one(&[("Container", "Memory", "1G")]).os(Os::Debian14), &[]);
+    says(
+        one(&[("Container", "Voulme", "/a:/a")]),
+        &["unknown key `Voulme` in `[Container]` of `a.container`"],
+    );
+    says(one(&[("Service", "Restart", "always"), ("Quadlet", "DefaultDependencies", "no")]), &[]);
+    says(one(&[("Pod", "PodName", "a")]), &["unknown section `[Pod]` in `a.container`"]);
+}
+
+#[test]
+fn what_quadlet_would_not_do_is_refused() {
+    let bench = one(&[("Service", "User", "ghost"), ("Service", "DynamicUser", "no")]);
+    says(
+        bench,
+        &[
+            "`User=` stands in `[Service]` of `a.container`, where it would run podman itself as that user",
+            "`DynamicUser=` stands in `[Service]` of `a.container`, where it would run podman itself as that user",
+        ],
+    );
+    says(
+        one(&[("Install", "UpheldBy", "multi-user.target")]),
+        &["`UpheldBy=` in Quadlets came with Podman 5.5, and debian-13 has 5.4"],
+    );
+    let bench = Bench::new().service("a").quadlet("a.pod", &[("Service", "Restart", "always")]);
+    says(bench, &["`Restart=` of `a.pod` would be thrown away: Quadlet always writes `on-failure` for pods"]);
+}
+
+#[test]
+fn paths_are_absolute() {
+    for (key, value) in [
+        ("Volume", "./data:/data"),
+        ("Volume", "data/x:/data"),
+        ("EnvironmentFile", "env"),
+        ("Mount", "type=bind,source=./x,target=/x"),
+    ] {
+        let path = value.split(':').next().unwrap().trim_start_matches("type=bind,source=");
+        let path = path.split(',').next().unwrap();
+        let message = format!("`{key}=` of `a.container` has the relative path `{path}`");
+        says(one(&[("Container", key, value)]), &[&message]);
+    }
+    let fine = one(&[
+        ("Container", "Volume", "/srv/a:/a"),
+        ("Container", "Volume", "named:/b"),
+        ("Container", "Volume", "@rick(object:a)/env:/env:ro"),
+        ("Container", "EnvironmentFile", "@rick(object:a)/env"),
+    ]);
+    says(fine.file("env", "", false), &[]);
+}
+
+#[test]
+fn references_resolve() {
+    let bench = one(&[
+        ("Container", "Pod", "p.pod"),
+        ("Container", "Network", "n.network"),
+        ("Container", "Volume", "v.volume:/v"),
+        ("Container", "Image", "i.image"),
+    ]);
+    says(
+        bench,
+        &[
+            "`a.container` names `p.pod`, which no service of the host states",
+            "`a.container` names `n.network`, which no service of the host states",
+            "`a.container` names `v.volume`, which no service of the host states",
+            "`a.container` names `i.image`, which no service of the host states",
+        ],
+    );
+    let fine = one(&[("Container", "Network", "host"), ("Container", "Network", "n.network:ip=10.0.0.2")]);
+    says(fine.quadlet("n.network", &[("Network", "Driver", "bridge")]), &[]);
+}
+
+#[test]
+fn images_are_pinned_or_built() {
+    says(
+        one(&[("Container", "Image", "docker.io/library/nginx:1")]),
+        &["image `docker.io/library/nginx:1` of `a.container` is not pinned"],
+    );
+    says(
+        one(&[("Container", "Image", "localhost/whoam")]).image("whoami"),
+        &["`a.container` runs `localhost/whoam`, which no service of the host builds"],
+    );
+    says(one(&[("Container", "Image", "localhost/whoami")]).image("whoami"), &[]);
+    let bench = Bench::new().service("a").quadlet("a.container", &[("Container", "User", "1")]);
+    says(bench, &["`a.container` has no `Image=`"]);
+}
+
+#[test]
+fn root_inside_is_told() {
+    let image = format!("x@sha256:{}", "0".repeat(64));
+    let bench = Bench::new().service("a").quadlet("a.container", &[("Container", "Image", &image)]);
+    let outcome = bench.check();
+    assert!(
+        outcome.text.starts_with("warning: `a.container` runs as root inside the container"),
+        "{}",
+        outcome.text
+    );
+    assert!(outcome.text.ends_with("\nwarning: 1 warning\n"), "{}", outcome.text);
+    says(
+        one(&[("Container", "User", "")]),
+        &["`User=` of `a.container` is empty, and the container would run as root"],
+    );
+    says(
+        one(&[("Container", "User", "${APP}")]),
+        &["`User=` of `a.container` is a variable, and an unset one means root"],
+    );
+    let bench = one(&[("Container", "GroupAdd", "clients")]).group("clients", &[], None);
+    says(bench, &["`GroupAdd=clients` of `a.container` is looked up inside the image, not on the host"]);
+}
+
+#[test]
+fn a_mounted_socket_directory_needs_its_group() {
+    let bench = |mode, more: &[(&str, &str, &str)]| {
+        let entries: Vec<_> =
+            more.iter().copied().chain([("Container", "Volume", "/run/pg/sub:/run/pg")]).collect();
+        one(&entries)
+            .user("postgres", &[], None)
+            .group("clients", &[], Some(990))
+            .directory("/run/pg", mode, "postgres", "clients")
+    };
+    let message = "`a.container` mounts `/run/pg`, and has not joined the group `clients` that it belongs to";
+    says(bench(0o2750, &[]), &[message]);
+    says(bench(0o2755, &[]), &[]);
+    for joined in [
+        ("Container", "GroupAdd", "@rick(gid:clients)"),
+        ("Container", "Group", "@rick(gid:clients)"),
+        ("Container", "GroupAdd", "990"),
+        ("Container", "User", "@rick(uid:postgres)"),
+        ("Container", "User", "0"),
+    ] {
+        says(bench(0o2750, &[joined]), &[]);
+    }
+}
