@@ -10,5 +10,7 @@
 pub mod finding;
 pub mod host;
 pub mod item;
+pub mod lower;
+pub mod payload;
 pub mod render;
 pub mod source;
