@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use rick::compile::evaluate::fence;
 use rick::compile::finding::{Finding, Severity};
 use rick::compile::source::Sources;
-use rick::compile::{self, Compiled, report};
+use rick::compile::{self, report};
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -21,7 +21,7 @@ const BUG: u8 = 70;
 /// `rickbuild ENV` reads `environments/ENV.star` and all that it loads, checks everything that can be known before a host is
 /// touched, and writes the bundle to standard output: an OCI image layout in a tar archive, the same bytes every time.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
+#[command(version, subcommand_precedence_over_arg = true)]
 #[command(after_help = "\
 Examples:
   rickbuild homelab > bundle.tar    compile
@@ -144,11 +144,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let checked = compile::check(&root, environment);
             Ok(say(cli, &checked.findings, &checked.sources))
         }
-        Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
-            let mut text = Vec::new();
-            compile::show::show(&mut text, compiled, host.as_deref(), *json)?;
-            write_out(&text)
-        }),
+        Some(Command::Show { .. }) => todo!(),
         None => {
             let Some(environment) = &cli.build.environment else {
                 Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "name an environment: rickbuild ENV").exit()
@@ -161,20 +157,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                     )
                     .exit()
             }
-            with_compiled(cli, environment, |compiled| bundle(compiled, cli.build.output.as_deref()))
+            todo!()
         }
     }
-}
-
-/// Compiles, says the findings, and goes on if none is an error.
-fn with_compiled(cli: &Cli, environment: &str, then: impl FnOnce(&Compiled) -> Result<()>) -> Result<ExitCode> {
-    let root = source_root(cli)?;
-    let checked = compile::check(&root, environment);
-    let code = say(cli, &checked.findings, &checked.sources);
-    if code == ExitCode::SUCCESS {
-        then(&compile::compile(checked, image_cache().as_deref())?)?;
-    }
-    Ok(code)
 }
 
 /// Says the findings on standard error; the exit code that they call for.
@@ -216,22 +201,6 @@ fn image_cache() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
     Some(base.join("rick"))
-}
-
-/// Writes the bundle to a file, which appears whole or not at all, or to standard output.
-fn bundle(compiled: &Compiled, output: Option<&Path>) -> Result<()> {
-    let Some(path) = output else {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        compiled.emit(&mut out)?;
-        return out.flush().context("cannot write the bundle to standard output");
-    };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let what = || format!("cannot write the bundle to {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(what)?;
-    compiled.emit(&mut io::BufWriter::new(&mut file))?;
-    file.as_file().sync_all().with_context(what)?;
-    file.persist(path).with_context(what)?;
-    Ok(())
 }
 
 /// Writes text to standard output; a reader that went away is no error.

@@ -17,6 +17,22 @@ pub struct Evaluation {
     pub sources: Sources,
 }
 
+impl Evaluation {
+    /// Every file or tree of the source that a host gets: its path, the place that names it, and the service that wants it.
+    pub fn payloads(&self) -> impl Iterator<Item = (SourcePath, &Span, &Service)> {
+        let services = self.hosts.iter().flat_map(|host| &host.services);
+        let items = services.flat_map(|service| service.items.iter().map(move |item| (service, item)));
+        items.flat_map(|(service, item)| {
+            let (paths, argument) = match &item.noun {
+                Noun::File(File { content: Content::Payload(path), .. }) => (vec![path.clone()], "source"),
+                Noun::Image(image) => (image.layers.iter().map(|(_, path)| path.clone()).collect(), "layers"),
+                _ => (Vec::new(), ""),
+            };
+            paths.into_iter().map(move |path| (path, item.place(argument), service))
+        })
+    }
+}
+
 /// A host and what its services ask for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
@@ -150,6 +166,8 @@ pub struct File {
     pub name: String,
     /// What it holds.
     pub content: Content,
+    /// The folder that it stands in, by default the service's. A unit that names a file of one moves whenever the folder changes.
+    pub object: String,
     /// At a path that stays (`/var/lib/rick/current/etc/…`), for what reloads; else in the store, where a change changes the path.
     pub stable: bool,
     /// Mode 0755 in place of 0644.

@@ -1,11 +1,14 @@
-//! `rickbuild`: from a source tree to a bundle.
+//! `rickbuild`: from a source tree to a bundle. [`check`] and [`compile`] are the stages in order.
 //!
-//! 1. `evaluate`: loads the environment and its modules, runs them, wires facts to consumers → an [`item::Evaluation`].
-//! 2. `check`: items → findings, all of them.
-//! 3. `lower`: items → units, Quadlets, accounts and files of one host; every choice ends here.
-//! 4. `render`: typed → bytes; the only place that quotes and escapes.
-//! 5. `image`: image definitions → OCI layers, configs and manifests.
-//! 6. `emit`: everything → an OCI image layout, as a tar stream.
+//! 1. [`evaluate`]: loads the environment and its modules, runs them, wires facts to consumers → an [`item::Evaluation`].
+//! 2. [`check`](mod@check): items → findings, all of them, and [`host::Host`]s.
+//! 3. [`payload`]: reads the files of the source tree that hosts get.
+//! 4. [`image`]: image definitions → OCI layers, configs and manifests.
+//! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
+//!    that quotes and escapes.
+//! 6. [`emit`]: everything → an OCI image layout, as a tar stream.
+//!
+//! `check`, `lower` and `render` are pure, by lint: they read no file, no clock and no environment.
 
 pub mod check;
 pub mod evaluate;
@@ -13,7 +16,59 @@ pub mod finding;
 pub mod host;
 pub mod item;
 pub mod keys;
+pub mod lower;
+pub mod payload;
 pub mod render;
 pub mod report;
 pub mod similar;
 pub mod source;
+
+use std::path::Path;
+
+use finding::Finding;
+use item::Evaluation;
+use payload::Payloads;
+use source::{Sources, Span};
+
+/// An environment of which everything is known that can be known without building.
+pub struct Checked {
+    /// Its hosts; they mean something only if no finding is an error.
+    pub hosts: Vec<host::Host>,
+    /// The files of the source tree that they get.
+    pub payloads: Payloads,
+    /// What is wrong, and what a person should look at.
+    pub findings: Vec<Finding>,
+    /// The texts that the findings point into.
+    pub sources: Sources,
+}
+
+/// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing.
+pub fn check(root: &Path, environment: &str) -> Checked {
+    let evaluate::Outcome { evaluation, mut findings, complete } = evaluate::fence::evaluate(root, environment);
+    let mut hosts = Vec::new();
+    let mut payloads = Payloads::default();
+    // Where a service could not be built, all that hangs on it would look wrong too.
+    if complete {
+        let (checked, found) = check::check(&evaluation);
+        findings.extend(found);
+        hosts = checked;
+        let (read, found) = read_payloads(root, &evaluation);
+        findings.extend(found);
+        payloads = read;
+    }
+    Checked { hosts, payloads, findings, sources: evaluation.sources }
+}
+
+/// Reads every payload; what is wrong with one is said with the service that wants it.
+fn read_payloads(root: &Path, evaluation: &Evaluation) -> (Payloads, Vec<Finding>) {
+    let wanted: Vec<_> = evaluation.payloads().collect();
+    let (payloads, mut findings) = payload::load(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())));
+    let service_of = |span: &Span| wanted.iter().find(|(_, place, _)| *place == span).map(|(_, _, service)| *service);
+    for finding in &mut findings {
+        let primary = finding.primary.as_ref().map(|label| &label.span);
+        if let Some(service) = primary.and_then(service_of) {
+            *finding = finding.clone().and_at(&service.span, format!("asked for by `{}`", service.name));
+        }
+    }
+    (payloads, findings)
+}

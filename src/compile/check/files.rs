@@ -17,7 +17,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
         if parsed::<BundlePath>(stated, &[&file.name], &file.name, findings).is_none() {
             continue;
         }
-        let text = place_in_bundle(*stated, file);
+        let text = place_in_bundle(file);
         let Some(path) = parsed::<BundlePath>(stated, &[&file.name], &text, findings) else { continue };
         if let Some(first) = seen.insert(path.clone(), *stated) {
             let message = format!("file `{}` is stated twice", file.name);
@@ -45,7 +45,7 @@ fn inside_files(seen: &BTreeMap<BundlePath, Stated<'_>>, findings: &mut Vec<Find
 }
 
 /// Where a file stands in the bundle.
-pub(super) fn place_in_bundle(stated: Stated<'_>, file: &File) -> String {
+pub(super) fn place_in_bundle(file: &File) -> String {
     let folder = if file.stable { "etc" } else { "objects" };
-    format!("{folder}/{}/{}", stated.service.name, file.name)
+    format!("{folder}/{}/{}", file.object, file.name)
 }

@@ -45,7 +45,7 @@ impl<'a> Known<'a> {
         Self {
             users: survey.user_names(),
             groups: survey.group_names(),
-            objects: objects.map(|(stated, _)| stated.service.name.as_str()).collect(),
+            objects: objects.map(|(_, file)| file.object.as_str()).collect(),
         }
     }
 

@@ -81,7 +81,7 @@ fn reload_on(
         let words: &[&str] = &["reload_on", name];
         match own().find(|(_, file)| file.name == *name) {
             Some((other, file)) if file.stable => {
-                paths.extend(place_in_bundle(*other, file).parse::<BundlePath>().ok());
+                paths.extend(place_in_bundle(file).parse::<BundlePath>().ok());
             }
             Some(_) => {
                 let message = format!(

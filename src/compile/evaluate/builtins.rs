@@ -314,26 +314,29 @@ fn nouns(builder: &mut GlobalsBuilder) {
     }
 
     /// A configuration file: `content` is text, `source` a file or folder of the source tree. `path` is where the host has it.
+    /// Files of one `object`, by default the service, move together.
     fn file<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(require = named, default = NoneOr::None)] content: NoneOr<String>,
         #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
         #[starlark(require = named, default = false)] stable: bool,
         #[starlark(require = named, default = false)] executable: bool,
+        #[starlark(require = named, default = NoneOr::None)] object: NoneOr<String>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let service = current_service(eval, "file")?;
+        let object = object.into_option().unwrap_or(service);
         let content = match (content, source) {
             (NoneOr::Other(text), NoneOr::None) => Content::Text(text),
             (NoneOr::None, NoneOr::Other(source)) => Content::Payload(source_path(eval, &source)?),
             _ => anyhow::bail!("give exactly one of `content = …` and `source = …`"),
         };
         let path = if stable {
-            format!("/var/lib/rick/current/etc/{service}/{name}")
+            format!("/var/lib/rick/current/etc/{object}/{name}")
         } else {
-            format!("{}/{name}", Token::Object(service.parse().map_err(anyhow::Error::msg)?))
+            format!("{}/{name}", Token::Object(object.parse().map_err(anyhow::Error::msg)?))
         };
-        let noun = Noun::File(File { name: name.to_owned(), content, stable, executable });
+        let noun = Noun::File(File { name: name.to_owned(), content, object, stable, executable });
         let (name, path) = (eval.heap().alloc(name), eval.heap().alloc(path));
         made(eval, &noun, &[("name", name), ("path", path)])
     }
@@ -399,7 +402,7 @@ fn nouns(builder: &mut GlobalsBuilder) {
         let auth = match auth {
             NoneOr::None => anyhow::bail!(
                 "site `{host}` does not say who may see it\n\
-                 choose `auth = \"oidc\"` (the application signs people in), `auth = \"forward\"` (the proxy does) or `auth = \"public\"`"
+                 help: choose `auth = \"oidc\"` (the application signs people in), `auth = \"forward\"` (the proxy does) or `auth = \"public\"`"
             ),
             NoneOr::Other(auth) => match auth.as_str() {
                 "public" => Auth::Public,

@@ -9,6 +9,7 @@ use super::super::finding::Finding;
 use super::super::item::Item;
 use super::super::source::{SourcePath, Sources, Span};
 use super::index::{Index, range};
+use super::limits;
 use super::tree::Tree;
 
 /// Files, indexes, findings.
@@ -71,7 +72,7 @@ impl Session {
 
     /// Turns an error of the language into a finding. `context` is a further place that takes part.
     pub(super) fn report_error(&mut self, error: &starlark::Error, context: Option<(&Span, String)>) {
-        let text = error.without_diagnostic().to_string();
+        let text = limits::in_our_words(error.without_diagnostic().to_string());
         let mut lines = text.lines();
         let first = lines.next().unwrap_or("evaluation failed").trim_end_matches('.');
         let (message, suggestion) = match first.split_once(", did you mean ") {
@@ -82,8 +83,11 @@ impl Session {
         if let Some(place) = error.span().map(span_of).filter(|span| self.sources.0.contains_key(&span.file)) {
             finding = finding.at(&place, "");
         }
-        for line in lines.filter(|line| !line.trim().is_empty()) {
-            finding = finding.note(line.trim());
+        for line in lines.map(str::trim).filter(|line| !line.is_empty()) {
+            finding = match line.strip_prefix("help: ") {
+                Some(help) => finding.help(help),
+                None => finding.note(line),
+            };
         }
         for frame in error.call_stack().frames.iter().rev() {
             let Some(place) = frame.location.as_ref().map(span_of) else { continue };

@@ -143,7 +143,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// One command line out of plain arguments: for `ExecStart=` and its like, and for Quadlet's `Exec=` and `PodmanArgs=`.
+/// One command line out of plain arguments: for `ExecStart=` and its like.
 ///
 /// Every argument arrives as it is given: nothing in it is a specifier, a variable or an escape. Two things cannot be had:
 /// a NUL byte (systemd refuses the line), and a first argument that begins with one of systemd's prefixes (`-@:+!|`), which
@@ -152,6 +152,27 @@ pub fn command<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) -> String 
     let words: Vec<String> =
         arguments.into_iter().map(|word| quote(&escape_variables(word.as_ref()))).collect();
     words.join(" ")
+}
+
+/// The same for Quadlet's `Exec=` and `PodmanArgs=`, which Quadlet takes apart and quotes again on the way to `ExecStart=`.
+///
+/// # Errors
+/// Arguments that Quadlet (seen in 5.4.2 and 5.8.6) loses silently: an empty one ends the command, and `;` begins another.
+pub fn container_command<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) -> Result<String, String> {
+    let arguments: Vec<S> = arguments.into_iter().collect();
+    for argument in &arguments {
+        match argument.as_ref() {
+            "" => return Err("Quadlet drops an empty argument and all that follow it".to_owned()),
+            ";" => {
+                return Err(
+                    "Quadlet unquotes the argument `;`, and systemd takes it for the end of the command"
+                        .to_owned(),
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(command(arguments))
 }
 
 /// One assignment for `Environment=` of a native unit, where `$` means nothing.
@@ -286,6 +307,13 @@ mod tests {
             assert_eq!(command([argument]), expected, "{argument:?}");
         }
         assert_eq!(command(["/bin/sh", "-c", "echo $1; exit"]), r#"/bin/sh -c "echo $$1; exit""#);
+    }
+
+    #[test]
+    fn arguments_that_quadlet_loses_are_refused() {
+        assert_eq!(container_command(["a b", "$x"]).as_deref(), Ok(r#""a b" $$x"#));
+        assert!(container_command(["a", ""]).is_err());
+        assert!(container_command([";"]).is_err());
     }
 
     #[test]

@@ -154,7 +154,8 @@ impl Bench {
 
     pub(super) fn file(self, name: &str, text: &str, stable: bool) -> Self {
         let content = Content::Text(text.into());
-        let file = File { name: name.into(), content, stable, executable: false };
+        let object = self.services.last().expect("a service comes first").name.clone();
+        let file = File { name: name.into(), content, object, stable, executable: false };
         self.item(&format!("file(\"{name}\", content = TEXT)"), Noun::File(file))
     }
 

@@ -1,0 +1,143 @@
+//! From a checked host to the files and the manifest of its bundle. Pure; every choice ends here.
+//!
+//! - A unit that says in `[Install]` who wants it is run; what a timer, a socket or another unit starts is followed. The
+//!   section's links are made here, since nobody calls `systemctl enable`.
+//! - A drop-in alone stands for a unit of the distribution: that is run, and restarted when the drop-in changes.
+//! - `rick.target` wants everything that is run, and `multi-user.target` wants it.
+//! - Images are named by their digest, and tagged by its first digits: those of two generations stand beside each other.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod install;
+mod order;
+mod output;
+mod quadlet;
+mod unit;
+
+use std::collections::BTreeMap;
+
+use super::finding::Finding;
+use super::host::{self, Host};
+use super::item::Content as Source;
+use super::payload::{PayloadFile, Payloads};
+use super::render::accounts;
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::{Accounts, FORMAT, HostManifest, Program};
+use crate::bundle::names::{BundlePath, Label};
+use crate::bundle::token::Token;
+use output::Output;
+
+/// What one host gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lowered {
+    /// What the activator is told.
+    pub manifest: HostManifest,
+    /// The content of every file in [`HostManifest::files`].
+    pub files: BTreeMap<BundlePath, Content>,
+}
+
+/// What a file of the bundle holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Generated text.
+    Text(String),
+    /// A file of the source tree.
+    Payload(PayloadFile),
+}
+
+/// Lowers a host whose images have been built: their names and the digests of their manifests.
+///
+/// # Errors
+/// What `check` cannot see because only here paths and payload trees come together; and, as findings too, what it let slip.
+pub fn lower(
+    host: &Host,
+    payloads: &Payloads,
+    images: &BTreeMap<Label, Digest>,
+) -> Result<Lowered, Vec<Finding>> {
+    let mut out = Output::default();
+    for (path, file) in &host.files {
+        lower_file(&mut out, path, file, payloads);
+    }
+    let units = unit::lower(&mut out, host, images);
+    lower_accounts(&mut out, host);
+    out.finish_paths();
+    if !out.findings.is_empty() {
+        return Err(out.findings);
+    }
+    let manifest = HostManifest {
+        format: FORMAT,
+        environment: host.environment.clone(),
+        host: host.name.clone(),
+        accounts: manifest_accounts(host, &out),
+        files: out.entries,
+        links: out.links,
+        units,
+        images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
+        programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
+        probes: host.probes.clone(),
+    };
+    Ok(Lowered { manifest, files: out.contents })
+}
+
+/// The name under which an image is stored: tagged by its own digest.
+pub fn image_reference(name: &Label, manifest: Digest) -> String {
+    format!("localhost/{name}:{}", manifest.short())
+}
+
+fn program((package, needed_by): &(String, Vec<Label>)) -> Program {
+    Program { package: package.clone(), needed_by: needed_by.clone() }
+}
+
+fn lower_file(out: &mut Output, path: &BundlePath, file: &host::File, payloads: &Payloads) {
+    let source = match &file.content {
+        Source::Text(text) => return out.text(path.as_str(), text.clone(), file.executable),
+        Source::Payload(source) => source,
+    };
+    let Some(members) = payloads.0.get(source) else {
+        return out.problem(format!("the payload `{source}` of `{path}` was not read"));
+    };
+    for member in members {
+        match &member.relative {
+            Some(relative) => out.payload(&format!("{path}/{relative}"), member.clone(), false),
+            None => out.payload(path.as_str(), member.clone(), file.executable),
+        }
+    }
+}
+
+fn lower_accounts(out: &mut Output, host: &Host) {
+    let header = header(host);
+    match accounts::sysusers(&header, &host.groups, &host.users) {
+        Ok(text) => out.text("sysusers.conf", text, false),
+        Err(why) => out.problem(why),
+    }
+    out.text("tmpfiles.conf", accounts::tmpfiles(&header, &host.directories), false);
+}
+
+/// The comment at the top of generated files that belong to no service.
+fn header(host: &Host) -> String {
+    format!("rick: environment {}, host {}", host.environment, host.name)
+}
+
+/// Declared names, the group of each user, and whatever else memberships and tokens name.
+fn manifest_accounts(host: &Host, out: &Output) -> Accounts {
+    let mut accounts = Accounts {
+        users: host.users.iter().map(|(name, user)| (name.clone(), user.id)).collect(),
+        groups: host.groups.iter().map(|(name, group)| (name.clone(), group.id)).collect(),
+    };
+    for name in host.users.keys() {
+        accounts.groups.entry(name.clone()).or_default();
+    }
+    for member in host.groups.values().flat_map(|group| &group.members) {
+        accounts.users.entry(member.clone()).or_default();
+    }
+    for token in &out.tokens {
+        match token {
+            Token::Uid(name) => drop(accounts.users.entry(name.clone()).or_default()),
+            Token::Gid(name) => drop(accounts.groups.entry(name.clone()).or_default()),
+            Token::Object(_) => {}
+        }
+    }
+    accounts
+}
+
+#[cfg(test)]
+mod tests;

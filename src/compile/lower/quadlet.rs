@@ -1,0 +1,48 @@
+//! Quadlet files: images by digest, and the order that Quadlet adds by itself.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeMap;
+
+use crate::bundle::digest::Digest;
+use crate::bundle::names::{Label, UnitName};
+use crate::compile::host::Quadlet;
+use crate::compile::item::Sections;
+
+/// The keys that may name another Quadlet file.
+const REFERENCES: [&str; 5] = ["Pod", "Network", "Volume", "Image", "Mount"];
+
+/// The sections with images of this host named by their digest; Podman then must not look for them elsewhere.
+pub(super) fn pin_images(sections: &Sections, images: &BTreeMap<Label, Digest>) -> Sections {
+    let mut sections = sections.clone();
+    for (_, entries) in sections.iter_mut().filter(|(name, _)| name == "Container") {
+        let mut pinned = false;
+        for (_, value) in entries.iter_mut().filter(|(key, _)| key == "Image") {
+            if let Some(digest) = own_image(value, images) {
+                *value = format!("{value}@{digest}");
+                pinned = true;
+            }
+        }
+        if pinned && !entries.iter().any(|(key, _)| key == "Pull") {
+            entries.push(("Pull".to_owned(), "never".to_owned()));
+        }
+    }
+    sections
+}
+
+fn own_image(value: &str, images: &BTreeMap<Label, Digest>) -> Option<Digest> {
+    let name: Label = value.strip_prefix("localhost/")?.parse().ok()?;
+    images.get(&name).copied()
+}
+
+/// The units of other Quadlets that this one is started after, whether it says so or not.
+pub(super) fn implicit_after(quadlet: &Quadlet, all: &[Quadlet]) -> Vec<UnitName> {
+    let entries = quadlet.sections.iter().flat_map(|(_, entries)| entries);
+    let values = entries.filter(|(key, _)| REFERENCES.contains(&key.as_str())).map(|(_, value)| value);
+    let words = values.flat_map(|value| value.split([':', ',', '=', ' ']));
+    words.filter_map(|word| unit_of(word, all)).cloned().collect()
+}
+
+/// The unit that Quadlet makes of a file.
+pub(super) fn unit_of<'a>(file: &str, all: &'a [Quadlet]) -> Option<&'a UnitName> {
+    all.iter().find(|quadlet| quadlet.name.as_str() == file).map(|quadlet| &quadlet.unit)
+}

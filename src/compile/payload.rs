@@ -1,0 +1,409 @@
+//! Payload files: what modules and environments ship byte for byte. This stage finds and hashes them; nothing is held in memory.
+//!
+//! Confined to the source root: neither `..` nor a symbolic link leads out. Of what the disk says about a file, its content and
+//! whether its owner may execute it are believed (both of which git keeps), nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::finding::Finding;
+use super::source::{SourcePath, Span};
+use crate::bundle::digest::{Digest, Hashing};
+use crate::bundle::names::BundlePath;
+
+/// The payloads that were asked for: the members of a tree, sorted by their path, or the one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payloads(pub BTreeMap<SourcePath, Vec<PayloadFile>>);
+
+/// One file of the source tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadFile {
+    /// Its path below the tree that was asked for; none if it was asked for itself.
+    pub relative: Option<BundlePath>,
+    /// Its owner may execute it.
+    pub executable: bool,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Where it is read from again. Never part of an output.
+    pub location: PathBuf,
+}
+
+impl PayloadFile {
+    /// Its permission bits wherever it goes: 0755 or 0644.
+    pub fn mode(&self) -> u32 {
+        if self.executable { 0o755 } else { 0o644 }
+    }
+
+    /// Copies the content to `out`.
+    ///
+    /// # Errors
+    /// Also if the file is no longer what was hashed: size and content are promised elsewhere by then.
+    pub fn copy(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut hashing = Hashing::new(out);
+        // One byte more than expected shows that it has grown.
+        let mut file = File::open(&self.location)
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot read {}: {error}", self.location.display()))
+            })?
+            .take(self.size);
+        io::copy(&mut file, &mut hashing)?;
+        let grown = file.into_inner().read(&mut [0])? > 0;
+        let (_, digest, size) = hashing.finish();
+        if grown || (digest, size) != (self.digest, self.size) {
+            return Err(io::Error::other(format!("{} changed while it was read", self.location.display())));
+        }
+        Ok(())
+    }
+}
+
+/// Finds and hashes what is wanted below `root`; each path once, whatever its number of places.
+pub fn load(root: &Path, wanted: impl Iterator<Item = (SourcePath, Span)>) -> (Payloads, Vec<Finding>) {
+    let real_root = match root.canonicalize() {
+        Ok(real_root) => real_root,
+        Err(error) => {
+            let message = format!("cannot read the source tree {}: {error}", root.display());
+            return (Payloads::default(), vec![Finding::error(message)]);
+        }
+    };
+    let mut places = BTreeMap::new();
+    for (path, span) in wanted {
+        places.entry(path).or_insert(span);
+    }
+    let mut payloads = Payloads::default();
+    let mut findings = Vec::new();
+    for (path, span) in places {
+        match load_one(&real_root, &path) {
+            Ok(files) => drop(payloads.0.insert(path, files)),
+            Err(all) => findings.extend(all.into_iter().map(|refusal| refusal.finding(&path, &span))),
+        }
+    }
+    (payloads, findings)
+}
+
+/// Why a path is not taken; becomes a finding once its place is known.
+#[derive(Debug)]
+struct Refusal {
+    message: String,
+    help: Option<String>,
+}
+
+impl Refusal {
+    fn new(message: String) -> Self {
+        Self { message, help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn finding(self, wanted: &SourcePath, span: &Span) -> Finding {
+        let finding = Finding::error(self.message).at(span, format!("`{wanted}` is wanted here"));
+        match self.help {
+            Some(help) => finding.help(help),
+            None => finding,
+        }
+    }
+}
+
+fn load_one(root: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
+    let path = plain_path(wanted).map_err(|refusal| vec![refusal])?;
+    let start = root.join(path);
+    let metadata = confined_metadata(root, &start, wanted).map_err(|refusal| vec![refusal])?;
+    if metadata.is_dir() {
+        return load_tree(root, &start, wanted);
+    }
+    load_file(&start, &metadata, None, &wanted.0).map(|file| vec![file]).map_err(|refusal| vec![refusal])
+}
+
+/// The path as one that cannot lead out of the root by itself.
+fn plain_path(wanted: &SourcePath) -> Result<&Path, Refusal> {
+    let path = Path::new(&wanted.0);
+    let stays = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+    if wanted.0.contains('\0') || wanted.0.is_empty() {
+        return Err(Refusal::new(format!("`{}` is no path", wanted.0.escape_debug())));
+    }
+    if path.components().all(stays) {
+        return Ok(path);
+    }
+    Err(Refusal::new(format!("`{}` leads out of the source tree", wanted.0.escape_debug()))
+        .help("Write a path relative to the root of the source tree, without `..`."))
+}
+
+/// What stands at `path`, links followed, if it is there and inside the root.
+fn confined_metadata(root: &Path, path: &Path, wanted: &SourcePath) -> Result<Metadata, Refusal> {
+    let real = path.canonicalize().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing(root, wanted),
+        _ => Refusal::new(format!("cannot read `{wanted}`: {error}")),
+    })?;
+    if !real.starts_with(root) {
+        return Err(leads_out(&wanted.0));
+    }
+    fs::metadata(&real).map_err(|error| Refusal::new(format!("cannot read `{wanted}`: {error}")))
+}
+
+fn leads_out(shown: &str) -> Refusal {
+    Refusal::new(format!("`{shown}` is a symbolic link that leads out of the source tree"))
+        .help("Put the file itself into the source tree.")
+}
+
+/// Names the first component that is missing, and what stands beside it under a similar name.
+fn missing(root: &Path, wanted: &SourcePath) -> Refusal {
+    let mut present = PathBuf::new();
+    for component in Path::new(&wanted.0).components() {
+        let next = present.join(component);
+        if root.join(&next).symlink_metadata().is_err() {
+            let name = component.as_os_str().to_string_lossy();
+            let refusal = Refusal::new(format!("`{wanted}` does not exist in the source tree"));
+            return match similar(&root.join(&present), &name) {
+                Some(other) => {
+                    refusal.help(format!("Write `{}`, which is there.", present.join(other).display()))
+                }
+                None => refusal
+                    .help(format!("Add the file, or correct the path: `{}` is missing.", next.display())),
+            };
+        }
+        present = next;
+    }
+    Refusal::new(format!("`{wanted}` is a symbolic link to something that does not exist"))
+}
+
+fn similar(folder: &Path, name: &str) -> Option<String> {
+    let siblings = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut near: Vec<(usize, String)> = siblings
+        .map(|sibling| (strsim::damerau_levenshtein(name, &sibling), sibling))
+        .filter(|(distance, _)| *distance <= name.chars().count() / 3)
+        .collect();
+    near.sort();
+    near.into_iter().next().map(|(_, sibling)| sibling)
+}
+
+fn load_tree(root: &Path, start: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
+    let mut files = Vec::new();
+    let mut refusals = Vec::new();
+    let mut walk = WalkDir::new(start).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let is_dir = entry.as_ref().is_ok_and(|entry| entry.file_type().is_dir());
+        match load_entry(root, start, wanted, entry) {
+            Ok(file) => files.extend(file),
+            Err(refusal) => {
+                refusals.push(refusal);
+                // Nothing below a link that leads out is looked at.
+                if is_dir {
+                    walk.skip_current_dir();
+                }
+            }
+        }
+    }
+    // By the bytes of the whole path: the walk sorts each folder for itself.
+    files.sort_by(|a: &PayloadFile, b| a.relative.cmp(&b.relative));
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    if files.is_empty() {
+        let refusal = Refusal::new(format!("the directory `{wanted}` holds no file"));
+        return Err(vec![refusal.help("Put a file into it: git does not keep empty directories.")]);
+    }
+    Ok(files)
+}
+
+fn load_entry(
+    root: &Path,
+    start: &Path,
+    wanted: &SourcePath,
+    entry: walkdir::Result<walkdir::DirEntry>,
+) -> Result<Option<PayloadFile>, Refusal> {
+    let entry = entry.map_err(|error| walk_refusal(start, wanted, &error))?;
+    let relative = entry.path().strip_prefix(start).unwrap_or(entry.path());
+    let shown = format!("{}/{}", wanted.0.trim_end_matches('/'), relative.display());
+    let cannot = |error: &dyn std::fmt::Display| Refusal::new(format!("cannot read `{shown}`: {error}"));
+    if entry.path_is_symlink()
+        && !entry.path().canonicalize().map_err(|error| cannot(&error))?.starts_with(root)
+    {
+        return Err(leads_out(&shown));
+    }
+    let metadata = entry.metadata().map_err(|error| cannot(&error))?;
+    if metadata.is_dir() {
+        return Ok(None);
+    }
+    let name = relative.to_str().ok_or_else(|| {
+        Refusal::new(format!("the name of `{shown}` is not UTF-8")).help("Rename the file.")
+    })?;
+    let relative = name.parse().map_err(Refusal::new)?;
+    load_file(entry.path(), &metadata, Some(relative), &shown).map(Some)
+}
+
+fn walk_refusal(start: &Path, wanted: &SourcePath, error: &walkdir::Error) -> Refusal {
+    let path = error.path().unwrap_or(start);
+    let shown = Path::new(&wanted.0).join(path.strip_prefix(start).unwrap_or(path));
+    let why = match (error.loop_ancestor(), error.io_error()) {
+        (Some(_), _) => "it is a symbolic link to a directory that contains it".to_owned(),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => "it cannot be listed".to_owned(),
+    };
+    Refusal::new(format!("cannot read `{}`: {why}", shown.display()))
+}
+
+fn load_file(
+    path: &Path,
+    metadata: &Metadata,
+    relative: Option<BundlePath>,
+    shown: &str,
+) -> Result<PayloadFile, Refusal> {
+    if !metadata.is_file() {
+        return Err(Refusal::new(format!("`{shown}` is neither a file nor a directory")));
+    }
+    let (digest, size) =
+        hash(path).map_err(|error| Refusal::new(format!("cannot read `{shown}`: {error}")))?;
+    let executable = metadata.permissions().mode() & 0o100 != 0;
+    Ok(PayloadFile { relative, executable, size, digest, location: path.to_owned() })
+}
+
+fn hash(path: &Path) -> io::Result<(Digest, u64)> {
+    let mut hashing = Hashing::new(io::sink());
+    io::copy(&mut File::open(path)?, &mut hashing)?;
+    let (_, digest, size) = hashing.finish();
+    Ok((digest, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    fn load_path(root: &Path, path: &str) -> Result<Vec<PayloadFile>, Vec<Finding>> {
+        let span = Span { file: SourcePath("environments/x.star".to_owned()), start: 0, end: 1 };
+        let (mut payloads, findings) = load(root, std::iter::once((SourcePath(path.to_owned()), span)));
+        payloads.0.remove(&SourcePath(path.to_owned())).ok_or(findings)
+    }
+
+    fn message(root: &TempDir, path: &str) -> String {
+        let findings = load_path(root.path(), path).unwrap_err();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].primary.is_some());
+        format!("{} / {}", findings[0].message, findings[0].help.join(" "))
+    }
+
+    #[test]
+    fn a_tree_is_sorted_by_path_in_whatever_order_it_was_made() {
+        let files = [("site/b/x", "1"), ("site/b-c", "2"), ("site/a", "3"), ("site/b/.hidden", "4")];
+        let mut backwards = files;
+        backwards.reverse();
+        let list = |root: &TempDir| -> Vec<_> {
+            let files = load_path(root.path(), "site").unwrap();
+            files.into_iter().map(|file| (file.relative.unwrap().to_string(), file.digest)).collect()
+        };
+        let (first, second) = (list(&tree(&files)), list(&tree(&backwards)));
+        assert_eq!(first, second);
+        let names: Vec<&str> = first.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b-c", "b/.hidden", "b/x"]);
+    }
+
+    #[test]
+    fn only_the_owners_execute_bit_is_read_from_the_disk() {
+        let root = tree(&[("a", "x")]);
+        for (mode, executable) in [(0o600, false), (0o700, true), (0o755, true), (0o677, false)] {
+            fs::set_permissions(root.path().join("a"), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(load_path(root.path(), "a").unwrap()[0].executable, executable, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_leads_out_of_the_root_is_refused() {
+        let outside = tree(&[("secret", "x"), ("dir/secret", "x")]);
+        let root = tree(&[("site/a", "x")]);
+        symlink(outside.path().join("secret"), root.path().join("link")).unwrap();
+        symlink(outside.path().join("dir"), root.path().join("dir")).unwrap();
+        symlink("../..", root.path().join("site/up")).unwrap();
+        assert!(message(&root, "../x").contains("leads out of the source tree"));
+        assert!(message(&root, "site/../site/a").contains("leads out of the source tree"));
+        assert!(message(&root, "/etc/passwd").contains("leads out of the source tree"));
+        assert!(message(&root, "link").contains("symbolic link that leads out"));
+        assert!(message(&root, "dir").contains("symbolic link that leads out"));
+        assert!(message(&root, "dir/secret").contains("symbolic link that leads out"));
+        assert!(message(&root, "site").contains("`site/up` is a symbolic link that leads out"));
+    }
+
+    #[test]
+    fn links_inside_the_root_are_followed() {
+        let root = tree(&[("real/a", "x"), ("site/b", "y")]);
+        symlink("../real", root.path().join("site/linked")).unwrap();
+        let files = load_path(root.path(), "site").unwrap();
+        let names: Vec<String> =
+            files.iter().map(|file| file.relative.as_ref().unwrap().to_string()).collect();
+        assert_eq!(names, ["b", "linked/a"]);
+    }
+
+    #[test]
+    fn endless_links_are_refused() {
+        let root = tree(&[("site/b", "y")]);
+        symlink("../site", root.path().join("site/again")).unwrap();
+        assert!(message(&root, "site").contains("contains it"));
+        symlink("loop", root.path().join("loop")).unwrap();
+        assert!(message(&root, "loop").starts_with("cannot read `loop`"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_may_be_meant() {
+        let root = tree(&[("modules/whoami/whoami", "x")]);
+        symlink("nowhere", root.path().join("dangling")).unwrap();
+        assert_eq!(
+            message(&root, "modules/whoami/whoam"),
+            "`modules/whoami/whoam` does not exist in the source tree / Write `modules/whoami/whoami`, which is there."
+        );
+        assert!(message(&root, "module/whoami/whoami").ends_with("Write `modules`, which is there."));
+        assert!(message(&root, "x/y").ends_with("Add the file, or correct the path: `x` is missing."));
+        assert!(message(&root, "modules/whoami/whoami/x").contains("does not exist"));
+        assert!(message(&root, "dangling").contains("symbolic link to something that does not exist"));
+        assert!(message(&root, "").contains("no path"));
+    }
+
+    #[test]
+    fn only_files_with_plain_names_are_taken() {
+        let root = tree(&[("bad/a\nb", "x")]);
+        let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
+        fs::create_dir(root.path().join("empty")).unwrap();
+        assert!(message(&root, "socket").contains("neither a file nor a directory"));
+        assert!(message(&root, "bad").contains("control character"));
+        assert!(message(&root, "empty").contains("holds no file"));
+        fs::create_dir(root.path().join("latin")).unwrap();
+        fs::write(root.path().join("latin").join(OsStr::from_bytes(b"\xe4")), "x").unwrap();
+        assert!(message(&root, "latin").contains("not UTF-8"));
+    }
+
+    #[test]
+    fn a_file_that_changes_after_it_was_hashed_is_an_error() {
+        let root = tree(&[("a", "abc")]);
+        let file = load_path(root.path(), "a").unwrap().remove(0);
+        let mut copy = Vec::new();
+        file.copy(&mut copy).unwrap();
+        assert_eq!(copy, b"abc");
+        for other in ["abd", "abcd", "ab"] {
+            fs::write(root.path().join("a"), other).unwrap();
+            assert!(file.copy(&mut Vec::new()).is_err(), "{other}");
+        }
+    }
+}
