@@ -126,6 +126,10 @@ fn services_start_as_systemd_wants_it() {
 fn commands_start_with_a_path() {
     says(
         one(&[("Service", "ExecReload", "kill -HUP $MAINPID")]),
+        &["`ExecReload=` of `a.service` leaves it to the host where `kill` is"],
+    );
+    says(
+        one(&[("Service", "ExecReload", "-bin/x")]),
         &["`ExecReload=` of `a.service` does not start with an absolute path"],
     );
     let file = one(&[
