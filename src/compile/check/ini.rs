@@ -1,7 +1,8 @@
 //! The text of a unit or Quadlet file → sections and entries that know where they stand.
 //!
-//! systemd's own rules: a trailing backslash continues a line, comment lines inside a continuation are skipped, and values
-//! are stripped but otherwise left as they are. What cannot be parsed is said for every line at once.
+//! systemd's own rules, as in [`super::super::render::ini::parse`], which keeps no places: a trailing backslash continues a
+//! line, comment lines inside a continuation are skipped, and values are stripped but otherwise left as they are. What cannot
+//! be parsed is said for every line at once.
 
 use std::ops::Range;
 
@@ -22,7 +23,6 @@ pub(super) struct Assignment {
     pub(super) key_range: Range<usize>,
     /// The value's place, as far as it stands in the first line.
     pub(super) value_range: Range<usize>,
-    continues: bool,
 }
 
 /// A line that is none of a section, an assignment, a comment and nothing.
@@ -35,12 +35,14 @@ pub(super) struct Wrong {
 /// Parses a whole text.
 pub(super) fn parse(text: &str) -> (Vec<Part>, Vec<Wrong>) {
     let mut parser = Parser::default();
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let start = offset + line.len() - line.trim_start().len();
-        parser.line(line.trim(), start);
+    let body = text.trim_start_matches('\u{feff}');
+    let mut offset = text.len() - body.len();
+    for line in body.split_inclusive('\n') {
+        let words = line.trim_start();
+        parser.line(words.trim_end_matches('\n').trim_end_matches('\r'), offset + line.len() - words.len());
         offset += line.len();
     }
+    parser.end_line();
     (parser.parts, parser.wrong)
 }
 
@@ -48,41 +50,55 @@ pub(super) fn parse(text: &str) -> (Vec<Part>, Vec<Wrong>) {
 struct Parser {
     parts: Vec<Part>,
     wrong: Vec<Wrong>,
+    open: Option<Line>,
+}
+
+/// A line with those that continue it.
+struct Line {
+    text: String,
+    /// The byte where it starts.
+    start: usize,
+    /// How much of it stands in its first line.
+    first: usize,
 }
 
 impl Parser {
-    /// Takes one trimmed line, which starts at byte `start`.
+    /// Takes one line of the file, which starts at byte `start`.
     fn line(&mut self, line: &str, start: usize) {
         if line.starts_with(['#', ';']) {
             return;
         }
-        let open = self.parts.last_mut().and_then(|part| part.entries.last_mut());
-        if let Some(entry) = open.filter(|entry| entry.continues) {
-            let (text, continues) = continued(line);
-            entry.continues = continues;
-            if !entry.value.is_empty() && !text.is_empty() {
-                entry.value.push(' ');
-            }
-            entry.value.push_str(text);
-            return;
-        }
-        let range = start..start + line.len();
-        if line.starts_with('[') {
-            self.section(line, range);
-        } else if !line.is_empty() {
-            self.assignment(line, range);
+        let open = self.open.get_or_insert(Line { text: String::new(), start, first: line.len() });
+        open.text.push_str(line);
+        if continues(&open.text) {
+            open.text.pop();
+            open.first = open.first.min(open.text.trim_end().len());
+            open.text.push(' ');
+        } else {
+            self.end_line();
         }
     }
 
-    fn section(&mut self, line: &str, range: Range<usize>) {
-        match line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    fn end_line(&mut self) {
+        let Some(line) = self.open.take() else { return };
+        let text = line.text.trim_end();
+        let range = line.start..line.start + line.first.min(text.len());
+        if text.starts_with('[') {
+            self.section(text, range);
+        } else if !text.is_empty() {
+            self.assignment(text, range);
+        }
+    }
+
+    fn section(&mut self, text: &str, range: Range<usize>) {
+        match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(name) => self.parts.push(Part { name: name.to_owned(), range, entries: Vec::new() }),
             None => self.wrong.push(Wrong { range, message: "the section's `]` is missing" }),
         }
     }
 
-    fn assignment(&mut self, line: &str, range: Range<usize>) {
-        let Some((key, value)) = line.split_once('=') else {
+    fn assignment(&mut self, text: &str, range: Range<usize>) {
+        let Some((key, value)) = text.split_once('=') else {
             self.wrong.push(Wrong { range, message: "this line is neither `Key=value` nor `[Section]`" });
             return;
         };
@@ -90,28 +106,28 @@ impl Parser {
             self.wrong.push(Wrong { range, message: "this line stands before the first `[Section]`" });
             return;
         };
-        let (text, continues) = continued(value);
-        let value_start = range.end - value.trim_start().len();
+        let (key, value) = (key.trim_end(), value.trim_start());
+        let key_range = range.start..range.start + key.len();
+        let value_range = range.start + text.len() - value.len()..range.end;
         part.entries.push(Assignment {
-            key: key.trim_end().to_owned(),
-            value: text.to_owned(),
-            key_range: range.start..range.start + key.trim_end().len(),
-            value_range: value_start..value_start + text.len(),
-            continues,
+            key: key.to_owned(),
+            value: value.to_owned(),
+            // A value that starts in a later line is shown by its key.
+            value_range: if value_range.is_empty() { key_range.clone() } else { value_range },
+            key_range,
         });
     }
 }
 
-/// A line without the backslash that continues it.
-fn continued(line: &str) -> (&str, bool) {
-    match line.strip_suffix('\\') {
-        Some(rest) => (rest.trim(), true),
-        None => (line.trim(), false),
-    }
+/// systemd pairs backslashes from the left; an odd number at the end continues the line.
+pub(super) fn continues(line: &str) -> bool {
+    line.bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 1
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -120,7 +136,7 @@ mod tests {
         let (parts, wrong) = parse(text);
         assert_eq!(wrong, []);
         let after = &parts[0].entries[0];
-        assert_eq!((after.key.as_str(), after.value.as_str()), ("After", "a b"));
+        assert_eq!((after.key.as_str(), after.value.as_str()), ("After", "a  b"));
         assert_eq!((&text[after.key_range.clone()], &text[after.value_range.clone()]), ("After", "a"));
         let start = &parts[1].entries[0];
         assert_eq!(&text[start.value_range.clone()], "/bin/x");
@@ -131,5 +147,35 @@ mod tests {
     fn every_wrong_line_is_told() {
         let (_, wrong) = parse("a=b\n[Unit\nhello\n");
         assert_eq!(wrong.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_is_rendered(text in "[\\[\\]=#;\\\\\n A-C\"']{0,60}") {
+            if let Ok(expected) = crate::compile::render::ini::parse(&text) {
+                let (parts, wrong) = parse(&text);
+                prop_assert_eq!(wrong, []);
+                let entries = |part: &Part| part.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect::<Vec<_>>();
+                let mut seen: crate::compile::item::Sections = Vec::new();
+                for part in &parts {
+                    match seen.iter_mut().find(|(name, _)| *name == part.name) {
+                        Some((_, all)) => all.extend(entries(part)),
+                        None => seen.push((part.name.clone(), entries(part))),
+                    }
+                }
+                prop_assert_eq!(seen, expected);
+            }
+        }
+
+        #[test]
+        fn places_lie_in_the_text(text in "[\\[\\]=#\\\\\n Aü\u{feff}]{0,60}") {
+            for part in parse(&text).0 {
+                prop_assert!(text.get(part.range).is_some());
+                for entry in part.entries {
+                    prop_assert!(text.get(entry.key_range).is_some_and(|key| key == entry.key));
+                    prop_assert!(text.get(entry.value_range).is_some());
+                }
+            }
+        }
     }
 }

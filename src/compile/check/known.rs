@@ -3,6 +3,7 @@
 use super::super::finding::Finding;
 use super::super::keys::{Life, Lookup, Section, Versions};
 use super::super::similar::did_you_mean;
+use super::ini::continues;
 use super::stated::help;
 use super::written::{Entry, Part, Written};
 
@@ -103,7 +104,7 @@ fn value(written: &Written<'_>, entry: &Entry) -> Option<Finding> {
         "a line break in its value"
     } else if entry.value.contains(|c: char| c.is_control() && c != '\t') {
         "a control character in its value"
-    } else if entry.value.ends_with('\\') {
+    } else if continues(&entry.value) {
         "a value that ends in a backslash, which would swallow the next line"
     } else {
         return None;

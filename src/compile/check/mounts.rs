@@ -1,7 +1,8 @@
-//! A container that mounts a group's directory has joined the group.
+//! What containers mount from the host: groups that they must have joined, and places that change under them.
 
 use super::super::finding::Finding;
 use super::super::item::{Directory, Group};
+use super::super::similar::closest;
 use super::fields::field;
 use super::stated::{Stated, and_once};
 use super::survey::Survey;
@@ -12,11 +13,57 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     for written in survey.quadlets.iter().filter(|written| written.kind() == "container") {
         for entry in written.all("Container", "Volume") {
             let path = field(&entry.value, 0);
-            if let Some((stated, directory)) = declared(survey, path) {
-                findings.extend(check_mount(survey, written, entry, stated, directory));
-            }
+            findings.extend(match declared(survey, path) {
+                Some((stated, directory)) => check_mount(survey, written, entry, stated, directory),
+                None => {
+                    moving(survey, written, entry, path).or_else(|| misspelt(survey, written, entry, path))
+                }
+            });
         }
     }
+}
+
+/// A mount is what stood at its path when the container started; what is replaced later is not seen.
+fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str) -> Option<Finding> {
+    if path.starts_with("/var/lib/rick/current") {
+        let message = format!(
+            "`{}` mounts `{path}`, and would go on seeing the generation it started with",
+            written.name
+        );
+        let finding = written.error(&entry.value_place, message, "leads through `current`");
+        return Some(
+            finding.help("state the file without `stable = True`: then a change restarts the container"),
+        );
+    }
+    let server = survey.units.iter().map(|(unit, _)| unit).find(|unit| remakes(unit, path))?;
+    let message = format!(
+        "`{}` mounts `{path}`, which `{}` makes anew whenever it restarts",
+        written.name, server.name
+    );
+    let finding = written.warning(&entry.value_place, message, "would be an old, empty directory then");
+    let finding = match server.last("Service", "RuntimeDirectory") {
+        Some(entry) => and_once(finding, entry.value_place.span(), "made here".to_owned()),
+        None => finding,
+    };
+    Some(finding.help("make it with `directory(…)` instead, or say `RuntimeDirectoryPreserve=restart`"))
+}
+
+/// A unit removes the directory when it stops.
+fn remakes(unit: &Written<'_>, path: &str) -> bool {
+    let kept =
+        !matches!(unit.value("Service", "RuntimeDirectoryPreserve"), "" | "no" | "false" | "0" | "off");
+    let directories = unit.all("Service", "RuntimeDirectory");
+    let mut names = directories.iter().flat_map(|entry| entry.value.split_whitespace());
+    !kept && names.any(|name| path.strip_prefix("/run/") == Some(name))
+}
+
+/// A path that nobody declares, next to one that somebody does.
+fn misspelt(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str) -> Option<Finding> {
+    let declared = survey.directories.iter().map(|(_, directory)| directory.path.as_str());
+    let near = closest(path, declared).filter(|near| strsim::damerau_levenshtein(path, near) <= 2)?;
+    let message = format!("`{}` mounts `{path}`, which no service of the host makes", written.name);
+    let finding = written.warning(&entry.value_place, message, "");
+    Some(finding.help(format!("did you mean `{near}`?")))
 }
 
 /// The declared directory that a path is, or is nearest below.

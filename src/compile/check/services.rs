@@ -27,16 +27,23 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A command starts with a path that needs no search.
+/// A command starts with a path. A bare name is looked for by systemd, in a list of directories of its own.
 fn command(written: &Written<'_>, entry: &Entry) -> Option<Finding> {
     let program = program(&entry.value);
     if program.starts_with(['/', '%']) || program.starts_with("@rick(object:") {
         return None;
     }
-    let message = format!("`{}=` of `{}` does not start with an absolute path", entry.key, written.name);
-    let word = program.split_whitespace().next().unwrap_or_default();
-    let finding = written.error(&entry.value_place, message, "");
-    Some(finding.help(format!("write the whole path, such as `/usr/bin/{word}`")))
+    let word = program.split([' ', '\t', '"', '\'']).next().unwrap_or_default();
+    let finding = if word.is_empty() || word.contains('/') {
+        let message = format!("`{}=` of `{}` does not start with an absolute path", entry.key, written.name);
+        written.error(&entry.value_place, message, "")
+    } else {
+        let message =
+            format!("`{}=` of `{}` leaves it to the host where `{word}` is", entry.key, written.name);
+        written.warning(&entry.value_place, message, "")
+    };
+    let name = word.rsplit('/').next().unwrap_or_default();
+    Some(finding.help(format!("write the whole path, such as `/usr/bin/{name}`")))
 }
 
 /// The command without quotes and the prefixes that change how it is run.
@@ -89,7 +96,7 @@ fn no_start(written: &Written<'_>, oneshot: bool) -> Option<Finding> {
     let stays = matches!(written.value("Service", "RemainAfterExit"), "yes" | "true" | "1" | "on");
     let stops = !written.all("Service", "ExecStop").is_empty();
     let succeeds = !written.value("Unit", "SuccessAction").is_empty();
-    if oneshot && ((stays && stops) || succeeds) {
+    if succeeds || (oneshot && stays && stops) {
         return None;
     }
     let message = format!("`{}` has no `ExecStart=`", written.name);

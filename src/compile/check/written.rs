@@ -111,10 +111,18 @@ impl<'a> Written<'a> {
         place_at(self.stated, place, Finding::warning(message), label)
     }
 
-    /// The sections without places.
+    /// The sections without places, each name once.
     pub(super) fn sections(&self) -> Sections {
         let pair = |entry: &Entry| (entry.key.clone(), entry.value.clone());
-        self.parts.iter().map(|part| (part.name.clone(), part.entries.iter().map(pair).collect())).collect()
+        let mut sections = Sections::new();
+        for part in &self.parts {
+            let pairs = part.entries.iter().map(pair);
+            match sections.iter_mut().find(|(name, _)| *name == part.name) {
+                Some((_, known)) => known.extend(pairs),
+                None => sections.push((part.name.clone(), pairs.collect())),
+            }
+        }
+        sections
     }
 }
 

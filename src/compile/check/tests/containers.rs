@@ -158,3 +158,29 @@ fn a_mounted_socket_directory_needs_its_group() {
         says(bench(0o2750, &[joined]), &[]);
     }
 }
+
+#[test]
+fn mounts_stay_what_they_are() {
+    let mounts = |path: &str| one(&[("Container", "Volume", &format!("{path}:/x"))]);
+    says(
+        mounts("/var/lib/rick/current/etc/a/x"),
+        &[
+            "`a.container` mounts `/var/lib/rick/current/etc/a/x`, and would go on seeing the generation it started with",
+        ],
+    );
+    let server = |more: &[(&str, &str, &str)]| {
+        let entries: Vec<_> =
+            [("Service", "RuntimeDirectory", "pg other")].iter().chain(more).copied().collect();
+        mounts("/run/pg").runs("pg.service", &entries)
+    };
+    says(
+        server(&[]),
+        &["`a.container` mounts `/run/pg`, which `pg.service` makes anew whenever it restarts"],
+    );
+    says(server(&[("Service", "RuntimeDirectoryPreserve", "restart")]), &[]);
+    says(
+        mounts("/run/postgresq").directory("/run/postgresql", 0o755, "root", "root"),
+        &["`a.container` mounts `/run/postgresq`, which no service of the host makes"],
+    );
+    says(mounts("/etc/localtime").directory("/run/postgresql", 0o755, "root", "root"), &[]);
+}

@@ -1,6 +1,6 @@
 //! Units: keys, names, rules, references, order.
 
-use super::super::super::item::{Noun, Os, Unit, UnitBody};
+use super::super::super::item::{Body, Noun, Os, Quadlet, Unit, UnitBody};
 use super::bench::{Bench, says};
 
 fn one(entries: &[(&str, &str, &str)]) -> Bench {
@@ -126,6 +126,10 @@ fn services_start_as_systemd_wants_it() {
 fn commands_start_with_a_path() {
     says(
         one(&[("Service", "ExecReload", "kill -HUP $MAINPID")]),
+        &["`ExecReload=` of `a.service` leaves it to the host where `kill` is"],
+    );
+    says(
+        one(&[("Service", "ExecReload", "-bin/x")]),
         &["`ExecReload=` of `a.service` does not start with an absolute path"],
     );
     let file = one(&[
@@ -236,4 +240,16 @@ fn no_unit_waits_for_itself() {
         .quadlet("p.pod", &[("Unit", "After", "c.service")])
         .container("c.container", &[("Container", "Pod", "p.pod")]);
     says(pod, &["these units wait for each other: `c.service` after `p-pod.service` after `c.service`"]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_checks_panic(
+        name in "[a-c@.:(ü]{0,6}(\\.service|\\.timer|\\.container|\\.pod)?",
+        text in "(\\[(Unit|Service|Container|Timer)\\]\n|(After|User|Volume|Image|ExecStart|Unit|PublishPort|GroupAdd)=[a-c/:.@ü(\\\\ ]{0,9}\n|[^\n]{0,9}\n){0,12}",
+    ) {
+        let quadlet = Noun::Quadlet(Quadlet { name: name.clone(), body: Body::Text(text.clone(), None) });
+        let outcome = Bench::new().service("a").unit_file(&name, &text).unit_text("b.service", &text).item("q", quadlet).check();
+        proptest::prop_assert!(!outcome.text.is_empty());
+    }
 }
