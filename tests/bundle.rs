@@ -23,7 +23,11 @@ fn golden_environments_are_as_reviewed() {
             fs::write(&file, &said).unwrap();
         }
         let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert!(said == expected, "{environment} is not as reviewed: compare `rickbuild show {environment}` with {}", file.display());
+        assert!(
+            said == expected,
+            "{environment} is not as reviewed: compare `rickbuild show {environment}` with {}",
+            file.display()
+        );
     }
 }
 
@@ -34,9 +38,16 @@ fn the_same_input_gives_the_same_bytes_everywhere() {
 
     let shuffled = source::whole();
     shuffle(&shuffled);
-    assert!(compile(&shuffled, |_| {}) == reference, "another directory, other times, another order of files");
+    assert!(
+        compile(&shuffled, |_| {}) == reference,
+        "another directory, other times, another order of files"
+    );
     let surroundings = |command: &mut Command| {
-        command.env("LANG", "tr_TR.UTF-8").env("TZ", "Asia/Kathmandu").env("SOURCE_DATE_EPOCH", "1").env("HOME", "/nonexistent");
+        command
+            .env("LANG", "tr_TR.UTF-8")
+            .env("TZ", "Asia/Kathmandu")
+            .env("SOURCE_DATE_EPOCH", "1")
+            .env("HOME", "/nonexistent");
         command.current_dir("/");
     };
     assert!(compile(&shuffled, surroundings) == reference, "another locale, time zone and directory");
@@ -50,7 +61,8 @@ fn the_same_input_gives_the_same_bytes_everywhere() {
 
 /// Makes every file anew, last first, with other times and modes of directories.
 fn shuffle(tree: &Tree) {
-    let mut files: Vec<_> = walkdir::WalkDir::new(tree.path()).into_iter().map(|entry| entry.unwrap()).collect();
+    let mut files: Vec<_> =
+        walkdir::WalkDir::new(tree.path()).into_iter().map(|entry| entry.unwrap()).collect();
     files.reverse();
     for entry in files.iter().filter(|entry| entry.file_type().is_file()) {
         let (bytes, mode) = (fs::read(entry.path()).unwrap(), entry.metadata().unwrap().permissions().mode());
@@ -88,7 +100,10 @@ fn a_bundle_is_not_written_to_a_terminal() {
     let tree = source::whole();
     // `script` gives the program a terminal as its standard output.
     let command = format!("{} --root {} homelab", env!("CARGO_BIN_EXE_rickbuild"), tree.path().display());
-    let output = Command::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]).output().expect("script runs");
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .output()
+        .expect("script runs");
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(String::from_utf8_lossy(&output.stdout).contains("rickbuild homelab > bundle.tar"));
 }

@@ -62,7 +62,8 @@ fn findings_are_json_on_request() {
     let output = tree.rickbuild(&["check", "case", "--message-format", "json"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    let finding: serde_json::Value = serde_json::from_str(said.lines().next().expect("one finding")).expect("it is JSON");
+    let finding: serde_json::Value =
+        serde_json::from_str(said.lines().next().expect("one finding")).expect("it is JSON");
     assert_eq!(finding["severity"], "error");
     assert_eq!(finding["message"], "`postgresql` has no option `versoin`");
     assert_eq!(finding["file"], "environments/case.star");

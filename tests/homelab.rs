@@ -45,7 +45,11 @@ fn the_homelab_lives_through_its_changes() {
 /// The homelab as it stands in the repository, with certificates that need no internet.
 fn homelab() -> Tree {
     let tree = source::whole();
-    tree.edit("environments/homelab.star", "caddy(email = \"admin@jnss.me\")", "caddy(email = \"admin@jnss.me\", tls = \"internal\")");
+    tree.edit(
+        "environments/homelab.star",
+        "caddy(email = \"admin@jnss.me\")",
+        "caddy(email = \"admin@jnss.me\", tls = \"internal\")",
+    );
     tree
 }
 
@@ -57,7 +61,9 @@ fn activate(host: &Host, tree: &Tree) -> String {
 
 /// What tells one life of a unit from the next.
 fn lives(host: &Host) -> BTreeMap<String, String> {
-    let life = |unit: &str| host.ok(&["systemctl", "show", "--property=InvocationID,MainPID,ActiveState", "--", unit]);
+    let life = |unit: &str| {
+        host.ok(&["systemctl", "show", "--property=InvocationID,MainPID,ActiveState", "--", unit])
+    };
     UNITS.iter().map(|unit| ((*unit).to_owned(), life(unit))).collect()
 }
 
@@ -89,7 +95,14 @@ fn the_container_holds_its_groups_and_reaches_both_sockets(host: &Host) {
 
     let pid = host.ok(&["podman", "inspect", "--format", "{{.State.Pid}}", "whoami"]);
     let status = String::from_utf8(host.read(&format!("/proc/{pid}/status"))).unwrap();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().collect::<Vec<_>>();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(field("Uid:"), vec![uid.as_str(); 4]);
     assert_eq!(field("Gid:"), vec![gid.as_str(); 4]);
     let mut held = field("Groups:");
@@ -97,13 +110,22 @@ fn the_container_holds_its_groups_and_reaches_both_sockets(host: &Host) {
     held.sort_by_key(|id| id.parse::<u32>().unwrap());
     assert_eq!(held, groups, "the process holds other groups than declared");
 
-    let said: serde_json::Value = serde_json::from_str(&get(host, "whoami.jnss.me", "/")).expect("whoami speaks JSON");
+    let said: serde_json::Value =
+        serde_json::from_str(&get(host, "whoami.jnss.me", "/")).expect("whoami speaks JSON");
     assert_eq!((said["postgres"].as_str(), said["valkey"].as_str()), (Some("ok"), Some("ok")), "{said}");
 }
 
 fn strangers_reach_neither_socket(host: &Host) {
     for socket in ["/run/postgresql/.s.PGSQL.5432", "/run/valkey-sock/valkey.sock"] {
-        let tried = host.run(&["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "test", "-w", socket]);
+        let tried = host.run(&[
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "test",
+            "-w",
+            socket,
+        ]);
         assert!(!tried.status.success(), "nobody may write to {socket}");
     }
 }
@@ -112,7 +134,17 @@ fn strangers_reach_neither_socket(host: &Host) {
 fn get(host: &Host, name: &str, path: &str) -> String {
     let authority = "/var/lib/caddy/data/caddy/pki/authorities/local/root.crt";
     let resolve = format!("{name}:443:127.0.0.1");
-    host.ok(&["curl", "--silent", "--show-error", "--fail", "--cacert", authority, "--resolve", &resolve, &format!("https://{name}{path}")])
+    host.ok(&[
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--cacert",
+        authority,
+        "--resolve",
+        &resolve,
+        &format!("https://{name}{path}"),
+    ])
 }
 
 fn both_sites_answer_over_https(host: &Host, title: &str) {
@@ -132,7 +164,11 @@ fn the_same_bundle_again_does_nothing(host: &Host, before: &BTreeMap<String, Str
     assert_eq!(host.ok(&["readlink", "/var/lib/rick/current"]), "gens/1");
 }
 
-fn a_changed_page_reloads_the_web_server_and_nothing_else(host: &Host, tree: &Tree, before: &BTreeMap<String, String>) {
+fn a_changed_page_reloads_the_web_server_and_nothing_else(
+    host: &Host,
+    tree: &Tree,
+    before: &BTreeMap<String, String>,
+) {
     tree.edit("environments/sites/docs/index.html", "<h1>Homelab</h1>", "<h1>Changed</h1>");
     let said = activate(host, tree);
     assert!(said.contains("reload caddy.service"), "{said}");

@@ -147,13 +147,20 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Show { .. }) => todo!(),
         None => {
             let Some(environment) = &cli.build.environment else {
-                Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "name an environment: rickbuild ENV").exit()
+                Cli::command()
+                    .error(
+                        clap::error::ErrorKind::MissingRequiredArgument,
+                        "name an environment: rickbuild ENV",
+                    )
+                    .exit()
             };
             if cli.build.output.is_none() && io::stdout().is_terminal() {
                 Cli::command()
                     .error(
                         clap::error::ErrorKind::InvalidValue,
-                        format!("a bundle is no text for a terminal: write `rickbuild {environment} > bundle.tar`"),
+                        format!(
+                            "a bundle is no text for a terminal: write `rickbuild {environment} > bundle.tar`"
+                        ),
                     )
                     .exit()
             }
@@ -167,7 +174,9 @@ fn say(cli: &Cli, findings: &[Finding], sources: &Sources) -> ExitCode {
     let coloured = match cli.common.color {
         Colour::Always => true,
         Colour::Never => false,
-        Colour::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        Colour::Auto => {
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
     };
     let text = match cli.common.message_format {
         Format::Human => report::render(findings, sources, coloured),

@@ -44,7 +44,8 @@ pub struct Checked {
 
 /// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing.
 pub fn check(root: &Path, environment: &str) -> Checked {
-    let evaluate::Outcome { evaluation, mut findings, complete } = evaluate::fence::evaluate(root, environment);
+    let evaluate::Outcome { evaluation, mut findings, complete } =
+        evaluate::fence::evaluate(root, environment);
     let mut hosts = Vec::new();
     let mut payloads = Payloads::default();
     // Where a service could not be built, all that hangs on it would look wrong too.
@@ -62,8 +63,10 @@ pub fn check(root: &Path, environment: &str) -> Checked {
 /// Reads every payload; what is wrong with one is said with the service that wants it.
 fn read_payloads(root: &Path, evaluation: &Evaluation) -> (Payloads, Vec<Finding>) {
     let wanted: Vec<_> = evaluation.payloads().collect();
-    let (payloads, mut findings) = payload::load(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())));
-    let service_of = |span: &Span| wanted.iter().find(|(_, place, _)| *place == span).map(|(_, _, service)| *service);
+    let (payloads, mut findings) =
+        payload::load(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())));
+    let service_of =
+        |span: &Span| wanted.iter().find(|(_, place, _)| *place == span).map(|(_, _, service)| *service);
     for finding in &mut findings {
         let primary = finding.primary.as_ref().map(|label| &label.span);
         if let Some(service) = primary.and_then(service_of) {

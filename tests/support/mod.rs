@@ -68,5 +68,6 @@ fn find_tree() -> Result<PathBuf, String> {
 
 /// The activator to put on a host: the small static one that `RICK_ACTIVATOR` names, else the one of this build.
 pub(crate) fn activator() -> PathBuf {
-    std::env::var_os("RICK_ACTIVATOR").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rick-activate")), PathBuf::from)
+    std::env::var_os("RICK_ACTIVATOR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rick-activate")), PathBuf::from)
 }

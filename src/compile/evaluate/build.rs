@@ -13,11 +13,11 @@ use super::super::finding::Finding;
 use super::super::item::{Body, Host, Item, Noun, Os, Service, UnitBody};
 use super::super::source::Span;
 use super::builtins::{CURRENT, field, finding_of, noun_of, place_of};
+use super::closest;
 use super::load::unreadable;
 use super::service::Instance;
 use super::session::Session;
 use super::wire::{self, Wires, type_name};
-use super::closest;
 
 /// One host being built.
 struct Building<'v, 'h> {
@@ -80,7 +80,11 @@ pub(super) fn host<'v>(
 }
 
 /// Reads what `host()` gave.
-fn open<'v>(session: &mut Session, eval: &Evaluator<'v, '_, '_>, value: Value<'v>) -> Option<(Host, Vec<Instance<'v>>)> {
+fn open<'v>(
+    session: &mut Session,
+    eval: &Evaluator<'v, '_, '_>,
+    value: Value<'v>,
+) -> Option<(Host, Vec<Instance<'v>>)> {
     let (Some(_), Some(span)) = (field(value, "_host"), place_of(value)) else {
         session.report(
             Finding::error(format!("an environment's `hosts` must be hosts, not {}", value.get_type()))
@@ -113,7 +117,8 @@ fn os(session: &mut Session, span: &Span, written: &str) -> Option<Os> {
         return Some(os);
     }
     let place = session.argument_value(span, "os");
-    let mut finding = Finding::error(format!("`{written}` is no operating system that rick knows")).at(&place, "");
+    let mut finding =
+        Finding::error(format!("`{written}` is no operating system that rick knows")).at(&place, "");
     finding = match closest(written, KNOWN.into_iter()) {
         Some(close) => finding.help(format!("did you mean `{close}`?")),
         None => finding.help(format!("choose one of: {}", KNOWN.join(", "))),
@@ -156,7 +161,9 @@ impl<'v> Building<'v, '_> {
                 continue;
             }
             match noun_of(value) {
-                Some(Noun::Site(_)) | None => self.refuse(session, number, value, "`finish` returns nouns of the host only"),
+                Some(Noun::Site(_)) | None => {
+                    self.refuse(session, number, value, "`finish` returns nouns of the host only")
+                }
                 Some(noun) => self.keep(session, number, noun, value),
             }
         }
@@ -187,7 +194,8 @@ impl<'v> Building<'v, '_> {
     ) -> Option<Vec<Value<'v>>> {
         (session.trail)(&format!("building `{}`", self.services[number].name));
         let context = self.context(number);
-        let named: Vec<(&str, Value<'v>)> = arguments.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let named: Vec<(&str, Value<'v>)> =
+            arguments.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         eval.module().set(CURRENT, self.heap.alloc(self.services[number].name.as_str()));
         let result = eval.eval_function(function, &[context], &named);
         eval.module().set(CURRENT, self.heap.alloc(""));
@@ -198,8 +206,11 @@ impl<'v> Building<'v, '_> {
                     return Some(list.content().to_vec());
                 }
                 session.report(
-                    Finding::error(format!("`build` and `finish` of `{name}` must return a list, not {}", value.get_type()))
-                        .at(&self.services[number].definition.span, ""),
+                    Finding::error(format!(
+                        "`build` and `finish` of `{name}` must return a list, not {}",
+                        value.get_type()
+                    ))
+                    .at(&self.services[number].definition.span, ""),
                 );
             }
             Err(error) => session.report_error(&error, Some((span, format!("while building `{name}`")))),
@@ -239,7 +250,12 @@ impl<'v> Building<'v, '_> {
             }
             Some(noun) => self.keep(session, number, noun, value),
             None if Record::from_value(value).is_some() => self.record(session, number, value),
-            None => self.refuse(session, number, value, "`build` returns nouns of the host, facts and contributions"),
+            None => self.refuse(
+                session,
+                number,
+                value,
+                "`build` returns nouns of the host, facts and contributions",
+            ),
         }
     }
 
@@ -250,7 +266,12 @@ impl<'v> Building<'v, '_> {
     }
 
     fn record(&mut self, session: &mut Session, number: usize, value: Value<'v>) {
-        let provided = self.services[number].definition.provides.iter().copied().find(|kind| is_a(self.heap, value, *kind));
+        let provided = self.services[number]
+            .definition
+            .provides
+            .iter()
+            .copied()
+            .find(|kind| is_a(self.heap, value, *kind));
         match provided {
             Some(kind) => self.facts[number].push((kind, value)),
             None => self.contribute(session, number, value, ""),
@@ -267,8 +288,10 @@ impl<'v> Building<'v, '_> {
     /// Gives a contribution to the service that collects its kind: one that this service takes facts from, else the only one there is.
     fn contribute(&mut self, session: &mut Session, number: usize, value: Value<'v>, noun: &str) {
         let takers = self.takers(value, noun);
-        let wired: Vec<usize> = self.wires[number].iter().flat_map(Wires::values).flatten().copied().collect();
-        let preferred: Vec<&(usize, String)> = takers.iter().filter(|(taker, _)| wired.contains(taker)).collect();
+        let wired: Vec<usize> =
+            self.wires[number].iter().flat_map(Wires::values).flatten().copied().collect();
+        let preferred: Vec<&(usize, String)> =
+            takers.iter().filter(|(taker, _)| wired.contains(taker)).collect();
         let chosen = match (preferred.as_slice(), takers.as_slice()) {
             ([one], _) => Some((*one).clone()),
             ([], [one]) => Some(one.clone()),
@@ -284,11 +307,14 @@ impl<'v> Building<'v, '_> {
             let finding = Finding::error(format!("no service of `{}` collects `{what}`", self.host.name));
             if noun == "site" { finding.help("add `caddy()` to the services of the host") } else { finding }
         } else {
-            let names: Vec<&str> = takers.iter().map(|(taker, _)| self.services[*taker].name.as_str()).collect();
+            let names: Vec<&str> =
+                takers.iter().map(|(taker, _)| self.services[*taker].name.as_str()).collect();
             Finding::error(format!("several services collect `{what}`: {}", names.join(", ")))
                 .help("choose one with `uses = {…}`")
         };
-        session.report(finding.at(&place, "contributed here").and_at(&self.services[number].span, "for this service"));
+        session.report(
+            finding.at(&place, "contributed here").and_at(&self.services[number].span, "for this service"),
+        );
     }
 
     /// The services and collections that take a value of this kind.
@@ -298,8 +324,13 @@ impl<'v> Building<'v, '_> {
             None => noun.is_empty() && is_a(self.heap, value, kind),
         };
         let each = self.services.iter().enumerate();
-        let pairs = each.flat_map(|(number, service)| service.definition.collects.iter().map(move |entry| (number, entry)));
-        pairs.filter(|(_, (_, kind))| takes(*kind)).map(|(number, (name, _))| (number, name.clone())).collect()
+        let pairs = each.flat_map(|(number, service)| {
+            service.definition.collects.iter().map(move |entry| (number, entry))
+        });
+        pairs
+            .filter(|(_, (_, kind))| takes(*kind))
+            .map(|(number, (name, _))| (number, name.clone()))
+            .collect()
     }
 
     fn kind_name(&self, value: Value<'v>) -> String {
@@ -314,8 +345,11 @@ impl<'v> Building<'v, '_> {
             if !self.facts[number].iter().any(|(given, _)| given.ptr_eq(*kind)) {
                 let name = type_name(self.heap, *kind);
                 session.report(
-                    Finding::error(format!("`{}` says that it provides `{name}`, and its `build` returned none", service.definition.name))
-                        .at(&service.definition.span, ""),
+                    Finding::error(format!(
+                        "`{}` says that it provides `{name}`, and its `build` returned none",
+                        service.definition.name
+                    ))
+                    .at(&service.definition.span, ""),
                 );
                 self.whole = false;
             }
@@ -325,8 +359,12 @@ impl<'v> Building<'v, '_> {
     fn refuse(&self, session: &mut Session, number: usize, value: Value<'v>, rule: &str) {
         let service = &self.services[number];
         session.report(
-            Finding::error(format!("`{}` returned {}, which is nothing that rick knows", service.definition.name, value.get_type()))
-                .at(&service.definition.span, rule),
+            Finding::error(format!(
+                "`{}` returned {}, which is nothing that rick knows",
+                service.definition.name,
+                value.get_type()
+            ))
+            .at(&service.definition.span, rule),
         );
     }
 }

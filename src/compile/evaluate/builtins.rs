@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension};
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
+use starlark::values::Value;
 use starlark::values::dict::DictRef;
 use starlark::values::list::{ListRef, UnpackList};
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::structs::AllocStruct;
 use starlark::values::tuple::UnpackTuple;
-use starlark::values::Value;
 
 use super::super::finding::Finding;
 use super::super::item::{
@@ -84,14 +84,17 @@ fn made<'v>(eval: Eval<'v, '_, '_, '_>, noun: &Noun, shown: &[(&'static str, Val
 /// A path in the source tree, as written in the file that calls.
 fn source_path(eval: &Evaluator<'_, '_, '_>, written: &str) -> anyhow::Result<SourcePath> {
     let caller = place(eval, 0)?.file;
-    resolve(folder_of(&caller.0), written).map_err(|why| anyhow::anyhow!("cannot use the source path `{written}`: {why}"))
+    resolve(folder_of(&caller.0), written)
+        .map_err(|why| anyhow::anyhow!("cannot use the source path `{written}`: {why}"))
 }
 
 /// The service that is being built.
 fn current_service(eval: &Evaluator<'_, '_, '_>, what: &str) -> anyhow::Result<String> {
     let current = eval.module().get(CURRENT).and_then(|name| name.unpack_str());
     let current = current.filter(|name| !name.is_empty());
-    current.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{what}() belongs into a module's `build` or `finish` function"))
+    current
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("{what}() belongs into a module's `build` or `finish` function"))
 }
 
 fn account(name: &str) -> anyhow::Result<AccountName> {
@@ -141,7 +144,10 @@ fn section_list(sections: &DictRef<'_>) -> anyhow::Result<Sections> {
 }
 
 fn text_of(value: Value<'_>, what: &str) -> anyhow::Result<String> {
-    value.unpack_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{what} must be a string, not {}", value.get_type()))
+    value
+        .unpack_str()
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("{what} must be a string, not {}", value.get_type()))
 }
 
 /// A value of a unit key: text as it is, numbers, and booleans as yes and no.
@@ -172,7 +178,8 @@ fn structure(builder: &mut GlobalsBuilder) {
             anyhow::bail!("a file describes one environment, and this is the second");
         }
         let heap = eval.heap();
-        let fields = [("name", heap.alloc(name)), ("hosts", heap.alloc(hosts.items)), (AT, place_value(eval, 0)?)];
+        let fields =
+            [("name", heap.alloc(name)), ("hosts", heap.alloc(hosts.items)), (AT, place_value(eval, 0)?)];
         eval.module().set(ENVIRONMENT, heap.alloc(AllocStruct(fields)));
         Ok(NoneType)
     }
@@ -237,7 +244,8 @@ fn structure(builder: &mut GlobalsBuilder) {
             (AT, place_value(eval, 1)?),
         ]));
         let known = eval.module().get(DEFINITIONS);
-        let mut all: Vec<Value<'v>> = known.and_then(ListRef::from_value).map_or(Vec::new(), |list| list.content().to_vec());
+        let mut all: Vec<Value<'v>> =
+            known.and_then(ListRef::from_value).map_or(Vec::new(), |list| list.content().to_vec());
         all.push(definition);
         eval.module().set(DEFINITIONS, heap.alloc(all));
         Ok(definition)
@@ -255,7 +263,11 @@ fn structure(builder: &mut GlobalsBuilder) {
         }
         let heap = eval.heap();
         let options = heap.alloc(starlark::values::dict::AllocDict(options.iter()));
-        Ok(heap.alloc(AllocStruct([(SERVICE, definition), ("options", options), (AT, place_value(eval, 1)?)])))
+        Ok(heap.alloc(AllocStruct([
+            (SERVICE, definition),
+            ("options", options),
+            (AT, place_value(eval, 1)?),
+        ])))
     }
 }
 
@@ -370,9 +382,16 @@ fn nouns(builder: &mut GlobalsBuilder) {
     }
 
     /// Hides a unit of the distribution: it is stopped and cannot start.
-    fn mask<'v>(#[starlark(require = pos)] name: &str, eval: &mut Evaluator<'v, '_, '_>) -> anyhow::Result<Value<'v>> {
-        let noun =
-            Noun::Unit(Unit { name: name.to_owned(), body: UnitBody::Mask, reload_on: Vec::new(), replaces: true });
+    fn mask<'v>(
+        #[starlark(require = pos)] name: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Unit(Unit {
+            name: name.to_owned(),
+            body: UnitBody::Mask,
+            reload_on: Vec::new(),
+            replaces: true,
+        });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
@@ -385,7 +404,8 @@ fn nouns(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        let noun = Noun::Quadlet(Quadlet { name: name.to_owned(), body: body(eval, sections, text, source)? });
+        let noun =
+            Noun::Quadlet(Quadlet { name: name.to_owned(), body: body(eval, sections, text, source)? });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
@@ -462,7 +482,8 @@ fn nouns(builder: &mut GlobalsBuilder) {
     ) -> anyhow::Result<Value<'v>> {
         let checked = u16::try_from(number).ok().filter(|number| *number > 0);
         let checked = checked.ok_or_else(|| anyhow::anyhow!("{number} is not a port: 1 to 65535 are"))?;
-        let noun = Noun::Port(Port { number: checked, protocol: protocol.to_owned(), address: address.to_owned() });
+        let noun =
+            Noun::Port(Port { number: checked, protocol: protocol.to_owned(), address: address.to_owned() });
         let number = eval.heap().alloc(number);
         made(eval, &noun, &[("number", number)])
     }
@@ -514,7 +535,10 @@ fn texts(builder: &mut GlobalsBuilder) {
     }
 
     /// An assignment for `Environment=` of a unit, quoted.
-    fn variable(#[starlark(require = pos)] name: &str, #[starlark(require = pos)] value: &str) -> anyhow::Result<String> {
+    fn variable(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = pos)] value: &str,
+    ) -> anyhow::Result<String> {
         Ok(ini::environment(name, value))
     }
 
@@ -577,7 +601,12 @@ fn findings(builder: &mut GlobalsBuilder) {
     }
 }
 
-fn finding<'v>(eval: Eval<'v, '_, '_, '_>, finding: Finding, at: NoneOr<Value<'v>>, help: NoneOr<&str>) -> Made<'v> {
+fn finding<'v>(
+    eval: Eval<'v, '_, '_, '_>,
+    finding: Finding,
+    at: NoneOr<Value<'v>>,
+    help: NoneOr<&str>,
+) -> Made<'v> {
     let place = at.into_option().and_then(place_of).map_or_else(|| place(eval, 0), Ok)?;
     let mut finding = finding.at(&place, "");
     if let NoneOr::Other(help) = help {

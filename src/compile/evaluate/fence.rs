@@ -52,7 +52,9 @@ fn limit(resource: Resource, value: u64) -> anyhow::Result<()> {
 }
 
 fn run(root: &Path, environment: &str) -> Result<Outcome, Finding> {
-    let broken = |what: &str, why: &dyn std::fmt::Display| Finding::error(format!("cannot {what}")).note(why.to_string());
+    let broken = |what: &str, why: &dyn std::fmt::Display| {
+        Finding::error(format!("cannot {what}")).note(why.to_string())
+    };
     let mut child = Command::new("/proc/self/exe")
         .arg(COMMAND)
         .arg(root)
@@ -76,7 +78,8 @@ fn run(root: &Path, environment: &str) -> Result<Outcome, Finding> {
     let status = child.wait().map_err(|error| broken("wait for the evaluation", &error))?;
     let said = listener.join().unwrap_or_default();
     if status.success() {
-        return serde_json::from_slice(&json).map_err(|error| broken("read the evaluation's outcome", &error));
+        return serde_json::from_slice(&json)
+            .map_err(|error| broken("read the evaluation's outcome", &error));
     }
     Err(death(environment, status.signal(), &said))
 }
@@ -87,11 +90,13 @@ fn death(environment: &str, signal: Option<i32>, said: &str) -> Finding {
     const SIGKILL: i32 = 9;
     let doing = said.lines().rev().find_map(|line| line.strip_prefix(TRAIL)).unwrap_or("starting");
     let too_much = |what: &str| {
-        Finding::error(format!("evaluating `{environment}` needs more than {what}")).note(format!("it happened while {doing}"))
+        Finding::error(format!("evaluating `{environment}` needs more than {what}"))
+            .note(format!("it happened while {doing}"))
     };
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if says(&["overflowed its stack"]) {
-        too_much("its stack").help("look for an expression, most likely a literal, that is nested thousands deep")
+        too_much("its stack")
+            .help("look for an expression, most likely a literal, that is nested thousands deep")
     } else if says(&["memory allocation", "capacity overflow", "out of memory"]) {
         too_much("1 GiB of memory").help("look for a text or list that grows without end")
     } else if matches!(signal, Some(SIGXCPU | SIGKILL)) {

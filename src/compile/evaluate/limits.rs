@@ -20,9 +20,21 @@ pub(super) fn set(evaluator: &mut Evaluator<'_, '_, '_>) -> starlark::Result<()>
 /// The language's words for a limit that was reached, in ours; any other text stays.
 pub(super) fn in_our_words(text: String) -> String {
     let known = [
-        ("Execution duration limit", format!("this takes more than {TICKS} steps\nhelp: look for a loop that does not end")),
-        ("Starlark call stack overflow", format!("calls are nested more than {CALLS} deep\nhelp: look for a function that calls itself")),
-        ("Heap memory usage", format!("this needs more than {} MiB of values\nhelp: look for a text or list that grows without end", HEAP >> 20)),
+        (
+            "Execution duration limit",
+            format!("this takes more than {TICKS} steps\nhelp: look for a loop that does not end"),
+        ),
+        (
+            "Starlark call stack overflow",
+            format!("calls are nested more than {CALLS} deep\nhelp: look for a function that calls itself"),
+        ),
+        (
+            "Heap memory usage",
+            format!(
+                "this needs more than {} MiB of values\nhelp: look for a text or list that grows without end",
+                HEAP >> 20
+            ),
+        ),
     ];
     known.into_iter().find(|(start, _)| text.starts_with(start)).map_or(text, |(_, ours)| ours)
 }

@@ -143,10 +143,17 @@ fn module_path(from: &SourcePath, written: &str) -> Result<SourcePath, String> {
 }
 
 /// A file that cannot be read, with what a person can do.
-pub(super) fn unreadable(what: &str, path: &SourcePath, asked_at: Option<&Span>, refusal: Refusal) -> Finding {
+pub(super) fn unreadable(
+    what: &str,
+    path: &SourcePath,
+    asked_at: Option<&Span>,
+    refusal: Refusal,
+) -> Finding {
     let finding = Finding::error(format!("{what} `{path}`"));
     let (why, finding) = match refusal {
-        Refusal::Outside(why) => (why, finding.help("keep every file of an environment inside its source root")),
+        Refusal::Outside(why) => {
+            (why, finding.help("keep every file of an environment inside its source root"))
+        }
         Refusal::Unreadable(why) => (why, finding),
         Refusal::Missing(name, beside) => {
             let close = super::closest(&name, beside.iter().map(String::as_str)).map(str::to_owned);

@@ -64,7 +64,9 @@ fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
         let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
         match thread.spawn_scoped(scope, || evaluate_here(root, environment, trail)) {
             Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string())),
+            Err(error) => {
+                Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string()))
+            }
         }
     })
 }
@@ -72,7 +74,8 @@ fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
 impl Outcome {
     /// Nothing but one finding.
     fn failed(finding: Finding) -> Self {
-        let evaluation = Evaluation { environment: String::new(), hosts: Vec::new(), sources: Sources::default() };
+        let evaluation =
+            Evaluation { environment: String::new(), hosts: Vec::new(), sources: Sources::default() };
         Self { evaluation, findings: vec![finding], complete: false }
     }
 }
@@ -93,10 +96,12 @@ fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
 }
 
 fn open(root: &Path, trail: Trail) -> Result<Session, Finding> {
-    let tree = Tree::new(root)
-        .map_err(|error| Finding::error(format!("cannot open the source root `{}`", root.display())).note(error.to_string()))?;
+    let tree = Tree::new(root).map_err(|error| {
+        Finding::error(format!("cannot open the source root `{}`", root.display())).note(error.to_string())
+    })?;
     let globals = builtins::globals();
-    let prelude = prelude(&globals).map_err(|error| Finding::error(format!("the prelude of rick is broken: {error}")))?;
+    let prelude = prelude(&globals)
+        .map_err(|error| Finding::error(format!("the prelude of rick is broken: {error}")))?;
     Ok(Session {
         tree,
         globals,
@@ -124,13 +129,17 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
     let Loaded { ast, imports } = session.load_environment(&path)?;
     Module::with_temp_heap(|module| {
         module.import_public_symbols(&session.prelude);
-        let refs: HashMap<&str, &FrozenModule> = imports.iter().map(|(name, module)| (name.as_str(), module)).collect();
+        let refs: HashMap<&str, &FrozenModule> =
+            imports.iter().map(|(name, module)| (name.as_str(), module)).collect();
         let loader = ReturnFileLoader { modules: &refs };
         let mut evaluator = Evaluator::new(&module);
         limits::set(&mut evaluator).map_err(|error| session.report_error(&error, None)).ok()?;
         evaluator.set_loader(&loader);
         (session.trail)(&format!("evaluating `{path}`"));
-        evaluator.eval_module(ast, &session.globals).map_err(|error| session.report_error(&error, None)).ok()?;
+        evaluator
+            .eval_module(ast, &session.globals)
+            .map_err(|error| session.report_error(&error, None))
+            .ok()?;
         let Some(described) = module.get(ENVIRONMENT) else {
             session.report(
                 Finding::error(format!("`{path}` describes no environment"))

@@ -51,7 +51,10 @@ impl<'v> Definition<'v> {
     pub(super) fn of(session: &Session, value: Value<'v>) -> Option<Self> {
         field(value, DEFINITION)?;
         let span = place_of(value)?;
-        let name = session.call(&span).and_then(|call| call.assigned_to.clone()).unwrap_or_else(|| "module".to_owned());
+        let name = session
+            .call(&span)
+            .and_then(|call| call.assigned_to.clone())
+            .unwrap_or_else(|| "module".to_owned());
         Some(Self {
             name,
             span,
@@ -92,24 +95,36 @@ fn entries<'v>(dict: Value<'v>) -> Vec<(String, Value<'v>)> {
     dict.iter().map(|(key, value)| (key.to_str(), value)).collect()
 }
 
-fn service_name(session: &mut Session, definition: &Definition<'_>, span: &Span, given: &[(String, Value<'_>)]) -> String {
-    let Some((_, value)) = given.iter().find(|(key, _)| key == "name") else { return definition.name.clone() };
+fn service_name(
+    session: &mut Session,
+    definition: &Definition<'_>,
+    span: &Span,
+    given: &[(String, Value<'_>)],
+) -> String {
+    let Some((_, value)) = given.iter().find(|(key, _)| key == "name") else {
+        return definition.name.clone();
+    };
     if let Some(name) = value.unpack_str() {
         return name.to_owned();
     }
     let place = session.argument_value(span, "name");
-    session.report(Finding::error("a service's `name` must be a string").at(&place, format!("this is {}", value.get_type())));
+    session.report(
+        Finding::error("a service's `name` must be a string")
+            .at(&place, format!("this is {}", value.get_type())),
+    );
     definition.name.clone()
 }
 
 fn uses(session: &mut Session, span: &Span, given: &[(String, Value<'_>)]) -> BTreeMap<String, String> {
     let Some((_, value)) = given.iter().find(|(key, _)| key == "uses") else { return BTreeMap::new() };
-    let pairs = DictRef::from_value(*value)
-        .and_then(|dict| dict.iter().map(|(k, v)| Some((k.unpack_str()?.to_owned(), v.unpack_str()?.to_owned()))).collect());
+    let pairs = DictRef::from_value(*value).and_then(|dict| {
+        dict.iter().map(|(k, v)| Some((k.unpack_str()?.to_owned(), v.unpack_str()?.to_owned()))).collect()
+    });
     pairs.unwrap_or_else(|| {
         let place = session.argument_value(span, "uses");
         session.report(
-            Finding::error("`uses` must map facts to the names of services").at(&place, "")
+            Finding::error("`uses` must map facts to the names of services")
+                .at(&place, "")
                 .help("write it as in `uses = {\"pg\": \"postgresql\"}`"),
         );
         BTreeMap::new()
@@ -142,12 +157,18 @@ fn options<'v>(
     heap.alloc(AllocStruct(values))
 }
 
-fn unknown_options(session: &mut Session, definition: &Definition<'_>, span: &Span, given: &[(String, Value<'_>)]) {
+fn unknown_options(
+    session: &mut Session,
+    definition: &Definition<'_>,
+    span: &Span,
+    given: &[(String, Value<'_>)],
+) {
     let known: Vec<&str> =
         definition.options.iter().map(|(name, _)| name.as_str()).chain(EVERY_SERVICE).collect();
     for (name, _) in given.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
         let place = session.argument_name(span, name);
-        let mut finding = Finding::error(format!("`{}` has no option `{name}`", definition.name)).at(&place, "");
+        let mut finding =
+            Finding::error(format!("`{}` has no option `{name}`", definition.name)).at(&place, "");
         finding = match closest(name, known.iter().copied()) {
             Some(close) => finding.help(format!("did you mean `{close}`?")),
             None => finding,
@@ -156,7 +177,13 @@ fn unknown_options(session: &mut Session, definition: &Definition<'_>, span: &Sp
     }
 }
 
-fn missing_option(session: &mut Session, definition: &Definition<'_>, span: &Span, name: &str, option: Value<'_>) {
+fn missing_option(
+    session: &mut Session,
+    definition: &Definition<'_>,
+    span: &Span,
+    name: &str,
+    option: Value<'_>,
+) {
     let doc = field(option, "doc").map_or_else(String::new, |doc| doc.to_str());
     session.report(
         Finding::error(format!("`{}` needs the option `{name}`", definition.name))
@@ -179,8 +206,11 @@ fn right_type<'v>(
     let compiled = field(option, "type").map(|wanted| TypeCompiled::new(wanted, heap));
     let Some(Ok(compiled)) = compiled else {
         session.report(
-            Finding::error(format!("option `{name}` of `{}` is not declared by `option(TYPE, doc = …)`", definition.name))
-                .at(&definition.span, ""),
+            Finding::error(format!(
+                "option `{name}` of `{}` is not declared by `option(TYPE, doc = …)`",
+                definition.name
+            ))
+            .at(&definition.span, ""),
         );
         return true;
     };

@@ -80,7 +80,8 @@ impl Session {
             None => (first, None),
         };
         let mut finding = Finding::error(lower_first(message));
-        if let Some(place) = error.span().map(span_of).filter(|span| self.sources.0.contains_key(&span.file)) {
+        if let Some(place) = error.span().map(span_of).filter(|span| self.sources.0.contains_key(&span.file))
+        {
             finding = finding.at(&place, "");
         }
         for line in lines.map(str::trim).filter(|line| !line.is_empty()) {
@@ -100,7 +101,8 @@ impl Session {
             finding = finding.help(format!("did you mean {suggestion}?"));
         }
         if let Some((place, text)) = context {
-            finding = if finding.primary.is_some() { finding.and_at(place, text) } else { finding.at(place, text) };
+            finding =
+                if finding.primary.is_some() { finding.and_at(place, text) } else { finding.at(place, text) };
         }
         self.report(finding);
     }

@@ -33,7 +33,9 @@ impl Tree {
         let full = self.root.join(&path.0);
         let real = full.canonicalize().map_err(|error| self.explain(&full, &error))?;
         if !real.starts_with(&self.root) {
-            return Err(Refusal::Outside("a symbolic link on its way leads out of the source root".to_owned()));
+            return Err(Refusal::Outside(
+                "a symbolic link on its way leads out of the source root".to_owned(),
+            ));
         }
         let bytes = fs::read(&real).map_err(|error| self.explain(&full, &error))?;
         String::from_utf8(bytes).map_err(|_| Refusal::Unreadable("it is not UTF-8 text".to_owned()))
@@ -75,9 +77,13 @@ pub(super) fn resolve(folder: &str, written: &str) -> Result<SourcePath, String>
     let mut parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
     for part in rest.trim_end_matches('/').split('/') {
         match part {
-            ".." => return Err("`..` is not allowed; write `//` and the path from the source root".to_owned()),
+            ".." => {
+                return Err("`..` is not allowed; write `//` and the path from the source root".to_owned());
+            }
             "" | "." => return Err("it has an empty component or `.`".to_owned()),
-            _ if part.contains(['\0', '\n', '\\']) => return Err("it has a character that no path may have".to_owned()),
+            _ if part.contains(['\0', '\n', '\\']) => {
+                return Err("it has a character that no path may have".to_owned());
+            }
             _ => parts.push(part),
         }
     }

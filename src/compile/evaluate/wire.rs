@@ -15,7 +15,12 @@ use super::session::Session;
 pub(super) type Wires = BTreeMap<String, Option<usize>>;
 
 /// Wires all services of a host. `None` stands for a service whose facts cannot be had.
-pub(super) fn wire<'v>(session: &mut Session, heap: Heap<'v>, host: &str, services: &[Instance<'v>]) -> Vec<Option<Wires>> {
+pub(super) fn wire<'v>(
+    session: &mut Session,
+    heap: Heap<'v>,
+    host: &str,
+    services: &[Instance<'v>],
+) -> Vec<Option<Wires>> {
     (0..services.len()).map(|number| wire_one(session, heap, host, services, number)).collect()
 }
 
@@ -49,7 +54,8 @@ fn wire_one<'v>(
 
 /// The services, other than `consumer`, whose module provides `fact`.
 fn providers<'v>(services: &[Instance<'v>], consumer: usize, fact: Value<'v>) -> Vec<usize> {
-    let provides = |service: &Instance<'v>| service.definition.provides.iter().any(|provided| provided.ptr_eq(fact));
+    let provides =
+        |service: &Instance<'v>| service.definition.provides.iter().any(|provided| provided.ptr_eq(fact));
     (0..services.len()).filter(|&number| number != consumer && provides(&services[number])).collect()
 }
 
@@ -70,7 +76,10 @@ fn choose(
             session.report(
                 Finding::error(format!("`{}` cannot take `{parameter}` from `{chosen}`", service.name))
                     .at(&place, format!("no service of this name provides `{fact}`"))
-                    .note(format!("services that do: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })),
+                    .note(format!(
+                        "services that do: {}",
+                        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+                    )),
             );
             return Err(());
         }
@@ -88,11 +97,17 @@ fn choose(
 }
 
 fn unknown_uses(session: &mut Session, service: &Instance<'_>) {
-    let known: Vec<&str> =
-        service.definition.requires.iter().chain(&service.definition.wants).map(|(name, _)| name.as_str()).collect();
+    let known: Vec<&str> = service
+        .definition
+        .requires
+        .iter()
+        .chain(&service.definition.wants)
+        .map(|(name, _)| name.as_str())
+        .collect();
     for name in service.uses.keys().filter(|name| !known.contains(&name.as_str())) {
         let place = session.argument_value(&service.span, "uses");
-        let takes = if known.is_empty() { "no facts".to_owned() } else { format!("the facts {}", known.join(", ")) };
+        let takes =
+            if known.is_empty() { "no facts".to_owned() } else { format!("the facts {}", known.join(", ")) };
         session.report(
             Finding::error(format!("`{}` takes no fact `{name}`", service.definition.name))
                 .at(&place, "")
@@ -103,10 +118,15 @@ fn unknown_uses(session: &mut Session, service: &Instance<'_>) {
 
 fn missing<'v>(session: &mut Session, heap: Heap<'v>, host: &str, service: &Instance<'v>, fact: Value<'v>) {
     let modules = modules_that_provide(session, fact);
-    let mut finding = Finding::error(format!("`{}` needs `{}`, and no service of `{host}` provides it", service.name, type_name(heap, fact)))
-        .at(&service.span, "needs it");
+    let mut finding = Finding::error(format!(
+        "`{}` needs `{}`, and no service of `{host}` provides it",
+        service.name,
+        type_name(heap, fact)
+    ))
+    .at(&service.span, "needs it");
     for (name, path) in modules {
-        finding = finding.help(format!("add `{name}()` to the services of `{host}`, from `load(\"{path}\", \"{name}\")`"));
+        finding = finding
+            .help(format!("add `{name}()` to the services of `{host}`, from `load(\"{path}\", \"{name}\")`"));
     }
     session.report(finding);
 }
