@@ -7,8 +7,12 @@
 //! 5. `image`: image definitions → OCI layers, configs and manifests.
 //! 6. `emit`: everything → an OCI image layout, as a tar stream.
 
+pub mod archive;
+pub mod blob;
+pub mod emit;
 pub mod finding;
 pub mod host;
+pub mod image;
 pub mod item;
 pub mod lower;
 pub mod payload;
