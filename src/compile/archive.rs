@@ -8,6 +8,8 @@ use super::blob::{Blob, BlobWriter};
 use crate::bundle::digest::{Digest, Hashing};
 
 const BLOCK: u64 = 512;
+/// Two blocks of zeros.
+const END: [u8; 1024] = [0; 1024];
 /// What the octal size field of USTAR can hold: 8 GiB.
 const MAX_SIZE: u64 = (1 << 33) - 1;
 
@@ -59,7 +61,7 @@ impl<W: Write> Archive<W> {
 
     /// Writes the end of the archive.
     pub fn finish(mut self) -> io::Result<W> {
-        self.out.write_all(&[0; 2 * BLOCK as usize])?;
+        self.out.write_all(&END)?;
         Ok(self.out)
     }
 
@@ -220,7 +222,8 @@ mod tests {
     /// If this fails after an update of flate2 or zlib-rs, the compressed bytes have changed: change `CODEC` too.
     #[test]
     fn the_codec_is_what_its_name_says() {
-        let text: String = (0..50_000).map(|number| format!("{number} bottles\n")).collect();
+        let text: String =
+            (0..50_000).flat_map(|number| [number.to_string(), " bottles\n".to_owned()]).collect();
         // Neither may the size of the reads show.
         for chunk in [1, 7000, 1 << 20] {
             let packed = pack(|archive| {

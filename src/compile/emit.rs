@@ -73,8 +73,10 @@ pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
         files.blob(&image.manifest);
         files.blob(&image.config);
     }
-    artifacts.iter().for_each(|artifact| files.blob(&artifact.layer));
-    images.values().flat_map(|image| &image.layers).for_each(|layer| files.blob(layer));
+    let host_layers = artifacts.iter().map(|artifact| &artifact.layer);
+    for layer in host_layers.chain(images.values().flat_map(|image| &image.layers)) {
+        files.blob(layer);
+    }
     let hosts = artifacts.into_iter().map(|artifact| (artifact.name, artifact.manifest.digest)).collect();
     Ok(Layout { files: files.list, hosts })
 }

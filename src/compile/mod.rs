@@ -17,4 +17,5 @@ pub mod item;
 pub mod lower;
 pub mod payload;
 pub mod render;
+pub mod show;
 pub mod source;

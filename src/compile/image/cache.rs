@@ -68,11 +68,11 @@ impl Cache {
 fn write(
     folder: &Path,
     name: Digest,
-    fill: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
+    content: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
     let attempt = || -> std::io::Result<()> {
         let mut file = NamedTempFile::new_in(folder)?;
-        fill(file.as_file_mut())?;
+        content(file.as_file_mut())?;
         file.persist(folder.join(name.hex()))?;
         Ok(())
     };
