@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use rick::compile::evaluate::fence;
 use rick::compile::finding::{Finding, Severity};
 use rick::compile::source::Sources;
-use rick::compile::{self, report};
+use rick::compile::{self, Compiled, report};
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -144,7 +144,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let checked = compile::check(&root, environment);
             Ok(say(cli, &checked.findings, &checked.sources))
         }
-        Some(Command::Show { .. }) => todo!(),
+        Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
+            let text = show(compiled, host.as_deref(), *json)?;
+            write_out(&text)
+        }),
         None => {
             let Some(environment) = &cli.build.environment else {
                 Cli::command()
@@ -164,9 +167,24 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                     )
                     .exit()
             }
-            todo!()
+            with_compiled(cli, environment, |compiled| bundle(compiled, cli.build.output.as_deref()))
         }
     }
+}
+
+/// Compiles, says the findings, and goes on if none is an error.
+fn with_compiled(
+    cli: &Cli,
+    environment: &str,
+    then: impl FnOnce(&Compiled) -> Result<()>,
+) -> Result<ExitCode> {
+    let root = source_root(cli)?;
+    let checked = compile::check(&root, environment);
+    let code = say(cli, &checked.findings, &checked.sources);
+    if code == ExitCode::SUCCESS {
+        then(&compile::compile(&checked, image_cache().as_deref())?)?;
+    }
+    Ok(code)
 }
 
 /// Says the findings on standard error; the exit code that they call for.
@@ -210,6 +228,41 @@ fn image_cache() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
     Some(base.join("rick"))
+}
+
+/// Writes the bundle to a file, which appears whole or not at all, or to standard output.
+fn bundle(compiled: &Compiled, output: Option<&Path>) -> Result<()> {
+    let layout = compiled.assemble()?;
+    let Some(path) = output else {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        return layout.write(&mut out).context("cannot write the bundle to standard output");
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let what = || format!("cannot write the bundle to {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(what)?;
+    layout.write(io::BufWriter::new(&mut file)).with_context(what)?;
+    file.as_file().sync_all().with_context(what)?;
+    file.persist(path).with_context(what)?;
+    Ok(())
+}
+
+/// What each host would get, or the one that was named.
+fn show(compiled: &Compiled, host: Option<&str>, json: bool) -> Result<Vec<u8>> {
+    let all = compiled.hosts.iter().map(|(lowered, _)| lowered);
+    let hosts: Vec<_> =
+        all.filter(|lowered| host.is_none_or(|name| lowered.manifest.host.as_str() == name)).collect();
+    if let (Some(name), true) = (host, hosts.is_empty()) {
+        Cli::command()
+            .error(clap::error::ErrorKind::InvalidValue, format!("the environment has no host `{name}`"))
+            .exit()
+    }
+    let mut text = Vec::new();
+    if json {
+        compile::show::json(&hosts, &mut text)?
+    } else {
+        compile::show::text(&hosts, &mut text)?
+    }
+    Ok(text)
 }
 
 /// Writes text to standard output; a reader that went away is no error.

@@ -183,10 +183,10 @@ fn parse_header(header: &[u8; BLOCK]) -> Result<Entry, UstarError> {
     if &header[257..265] != b"ustar\x0000" {
         return Err(UstarError::NotUstar("it is not a USTAR archive (is it compressed?)".to_owned()));
     }
-    let name = text_field(&header[..100]);
-    let prefix = text_field(&header[345..500]);
-    let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-    let refuse = |why: String| UstarError::Entry(path.clone(), why);
+    let (name, prefix) = (text_field(&header[..100]), text_field(&header[345..500]));
+    let path = if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() };
+    let shown = String::from_utf8_lossy(&path).into_owned();
+    let refuse = |why: String| UstarError::Entry(shown.clone(), why);
 
     let sum: u32 = header
         .iter()
@@ -206,13 +206,14 @@ fn parse_header(header: &[u8; BLOCK]) -> Result<Entry, UstarError> {
     let mode = octal(&header[100..108]).ok_or_else(|| refuse("its mode is not a number".to_owned()))?;
     let mode = u32::try_from(mode).ok().filter(|mode| matches!(mode, 0o644 | 0o755));
     let mode = mode.ok_or_else(|| refuse("its mode is neither 0644 nor 0755".to_owned()))?;
+    let path = std::str::from_utf8(&path).map_err(|_| refuse("its path is not UTF-8".to_owned()))?;
     let path = path.parse().map_err(refuse)?;
     Ok(Entry { path, size, mode })
 }
 
-fn text_field(field: &[u8]) -> String {
+fn text_field(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
-    String::from_utf8_lossy(&field[..end]).into_owned()
+    &field[..end]
 }
 
 fn octal(field: &[u8]) -> Option<u64> {
@@ -235,4 +236,202 @@ fn kind_of(flag: u8) -> String {
         other => return format!("of the unknown type {other:#04x}"),
     };
     known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// A header as `tar` programs write it, with its checksum.
+    fn header(path: &str, flag: u8, size: u64) -> [u8; BLOCK] {
+        let mut header = [0; BLOCK];
+        header[..path.len()].copy_from_slice(path.as_bytes());
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[108..116].copy_from_slice(b"0000000\0");
+        header[116..124].copy_from_slice(b"0000000\0");
+        header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        header[136..148].copy_from_slice(b"00000000000\0");
+        header[156] = flag;
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        with_checksum(header)
+    }
+
+    fn with_checksum(mut header: [u8; BLOCK]) -> [u8; BLOCK] {
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        header
+    }
+
+    fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (path, body) in entries {
+            bytes.extend(header(path, b'0', body.len() as u64));
+            bytes.extend(*body);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+        bytes.extend([0; 2 * BLOCK]);
+        bytes
+    }
+
+    type Files = Vec<(String, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> Result<Files, UstarError> {
+        let mut reader = Reader::new(bytes);
+        let mut files = Files::new();
+        while let Some(entry) = reader.next_entry()? {
+            files.push((entry.path.to_string(), reader.body(1 << 20)?));
+        }
+        Ok(files)
+    }
+
+    /// Reads headers alone, so that bodies are skipped.
+    fn skim(bytes: &[u8]) -> Result<usize, UstarError> {
+        let mut reader = Reader::new(bytes);
+        let mut entries = 0;
+        while reader.next_entry()?.is_some() {
+            entries += 1;
+        }
+        Ok(entries)
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        read(bytes).unwrap_err().to_string()
+    }
+
+    fn sample() -> Vec<u8> {
+        archive(&[("oci-layout", b"{}"), ("blobs/sha256/full", &[7; 1024]), ("empty", b""), ("last", b"x")])
+    }
+
+    #[test]
+    fn files_come_out_in_order_whether_read_or_skipped() {
+        let files = read(&sample()).unwrap();
+        let names: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(names, ["oci-layout", "blobs/sha256/full", "empty", "last"]);
+        assert_eq!((files[0].1.as_slice(), files[1].1.len(), files[2].1.len()), (b"{}".as_slice(), 1024, 0));
+        assert_eq!(skim(&sample()).unwrap(), 4);
+    }
+
+    #[test]
+    fn an_archive_that_ends_anywhere_early_is_an_error() {
+        let whole = sample();
+        for end in 0..whole.len() {
+            assert!(matches!(read(&whole[..end]), Err(UstarError::Truncated(_))), "read, {end} bytes");
+            assert!(matches!(skim(&whole[..end]), Err(UstarError::Truncated(_))), "skimmed, {end} bytes");
+        }
+        // More zeros than needed are what tar programs write.
+        assert!(read(&[whole.as_slice(), &[0; 10 * BLOCK]].concat()).is_ok());
+        assert!(message(&whole[..=BLOCK]).contains("in the middle of `oci-layout`"));
+    }
+
+    #[test]
+    fn a_reader_that_gives_one_byte_at_a_time_is_enough() {
+        struct Slow(Cursor<Vec<u8>>);
+        impl Read for Slow {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let end = buffer.len().min(1);
+                self.0.read(&mut buffer[..end])
+            }
+        }
+        let mut reader = Reader::new(Slow(Cursor::new(sample())));
+        let mut sizes = Vec::new();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            sizes.push(reader.body(entry.size).unwrap().len());
+        }
+        assert_eq!(sizes, [2, 1024, 0, 1]);
+        assert!(reader.next_entry().unwrap().is_none());
+    }
+
+    #[test]
+    fn whatever_is_no_regular_file_is_refused_by_name() {
+        for (flag, word) in [
+            (b'1', "a hard link"),
+            (b'2', "a symbolic link"),
+            (b'3', "a device"),
+            (b'5', "a directory"),
+            (b'6', "a pipe"),
+            (b'x', "a pax record"),
+            (b'g', "a pax record"),
+            (b'L', "a GNU record"),
+            (b'S', "a GNU record"),
+            (b'7', "unknown type 0x37"),
+            (0, "unknown type 0x00"),
+        ] {
+            let bytes = [header("a", flag, 0).as_slice(), &[0; 2 * BLOCK]].concat();
+            let message = message(&bytes);
+            assert!(message.contains(word) && message.contains("`a`"), "{message}");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        for path in ["/etc/passwd", "../x", "a/../b", "./a", "a//b", "a/", ""] {
+            assert!(matches!(read(&archive(&[(path, b"")])), Err(UstarError::Entry(..))), "{path:?}");
+        }
+        let mut prefixed = header("b", b'0', 0);
+        prefixed[345..347].copy_from_slice(b"..");
+        let bytes = [with_checksum(prefixed).as_slice(), &[0; 2 * BLOCK]].concat();
+        assert!(message(&bytes).contains("contains `..`"));
+        let mut latin = header("b", b'0', 0);
+        latin[0] = 0xe4;
+        let bytes = [with_checksum(latin).as_slice(), &[0; 2 * BLOCK]].concat();
+        assert!(message(&bytes).contains("its path is not UTF-8"));
+    }
+
+    #[test]
+    fn a_changed_byte_in_a_header_is_noticed() {
+        let whole = sample();
+        for at in 0..BLOCK {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            let read = read(&damaged);
+            // The checksum field itself is padded with bytes that mean nothing; what it says stays true.
+            assert!(read.is_err() || read.unwrap() == self::read(&whole).unwrap(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        let damage = |range: std::ops::Range<usize>, with: &[u8]| {
+            let mut header = header("a", b'0', 0);
+            header[range].copy_from_slice(with);
+            message(&[with_checksum(header).as_slice(), &[0; 2 * BLOCK]].concat())
+        };
+        assert!(damage(124..136, b"0000000000x\0").contains("size is not a number"));
+        // GNU's base-256 numbers.
+        assert!(damage(124..136, b"\x80\0\0\0\0\0\0\0\0\0\0\x01").contains("size is not a number"));
+        assert!(damage(124..136, &[0; 12]).contains("size is not a number"));
+        assert!(damage(100..108, b"0004755\0").contains("neither 0644 nor 0755"));
+        assert!(damage(100..108, b"-000644\0").contains("mode is not a number"));
+    }
+
+    #[test]
+    fn an_announced_size_is_not_believed() {
+        let mut huge = header("a", b'0', 0);
+        huge[124..136].copy_from_slice(b"77777777777\0");
+        let bytes = [with_checksum(huge).as_slice(), &[1; BLOCK]].concat();
+        assert!(message(&bytes).contains("at most 1048576 are allowed"));
+        assert!(matches!(skim(&bytes), Err(UstarError::Truncated(Some(_)))));
+    }
+
+    #[test]
+    fn bytes_behind_the_end_are_refused() {
+        let garbage = [sample().as_slice(), b"garbage"].concat();
+        assert!(read(&garbage).is_err());
+        let mut block = [0; BLOCK];
+        block[511] = 1;
+        assert!(message(&[sample().as_slice(), &block].concat()).contains("bytes after its end marker"));
+        let one_zero_block = [header("a", b'0', 0).as_slice(), &[0; BLOCK], &header("b", b'0', 0)].concat();
+        assert!(message(&one_zero_block).contains("bytes after its end marker"));
+    }
+
+    #[test]
+    fn what_is_no_archive_is_said_to_be_none() {
+        assert!(message(&[0x1f; BLOCK]).contains("is it compressed?"));
+        let mut gnu = header("a", b'0', 0);
+        gnu[257..265].copy_from_slice(b"ustar  \0");
+        assert!(message(&with_checksum(gnu)).contains("not a USTAR archive"));
+    }
 }

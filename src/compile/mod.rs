@@ -10,23 +10,30 @@
 //!
 //! `check`, `lower` and `render` are pure, by lint: they read no file, no clock and no environment.
 
+pub mod archive;
+pub mod blob;
 pub mod check;
+pub mod emit;
 pub mod evaluate;
 pub mod finding;
 pub mod host;
+pub mod image;
 pub mod item;
 pub mod keys;
 pub mod lower;
 pub mod payload;
 pub mod render;
 pub mod report;
+pub mod show;
 pub mod similar;
 pub mod source;
 
 use std::path::Path;
 
 use finding::Finding;
+use image::Images;
 use item::Evaluation;
+use lower::Lowered;
 use payload::Payloads;
 use source::{Sources, Span};
 
@@ -58,6 +65,40 @@ pub fn check(root: &Path, environment: &str) -> Checked {
         payloads = read;
     }
     Checked { hosts, payloads, findings, sources: evaluation.sources }
+}
+
+/// A compiled environment.
+pub struct Compiled {
+    /// What each host gets, with the images that it runs.
+    pub hosts: Vec<(Lowered, Images)>,
+}
+
+/// Builds the images of a checked environment and lowers its hosts. Built layers are kept in `cache`, if there is one.
+///
+/// # Errors
+/// What the machine says: a full disk, a file that changed meanwhile. Findings of lowering are bugs of `check`.
+pub fn compile(checked: &Checked, cache: Option<&Path>) -> anyhow::Result<Compiled> {
+    let mut hosts = Vec::new();
+    for host in &checked.hosts {
+        let images = image::build_all(host, &checked.payloads, cache)?;
+        let lowered = lower::lower(host, &checked.payloads, &image::digests(&images));
+        let lowered = lowered.map_err(|findings| {
+            let said: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
+            anyhow::anyhow!("what was checked cannot be lowered, which is a bug of rick: {}", said.join("; "))
+        })?;
+        hosts.push((lowered, images));
+    }
+    Ok(Compiled { hosts })
+}
+
+impl Compiled {
+    /// Everything that a bundle holds, ready to be written.
+    ///
+    /// # Errors
+    /// A path that no archive can hold, or an image of one name with two contents.
+    pub fn assemble(&self) -> anyhow::Result<emit::Layout> {
+        emit::assemble(&self.hosts)
+    }
 }
 
 /// Reads every payload; what is wrong with one is said with the service that wants it.

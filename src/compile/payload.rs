@@ -45,7 +45,7 @@ impl PayloadFile {
     ///
     /// # Errors
     /// Also if the file is no longer what was hashed: size and content are promised elsewhere by then.
-    pub fn copy(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn copy(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let mut hashing = Hashing::new(out);
         // One byte more than expected shows that it has grown.
         let mut file = File::open(&self.location)

@@ -92,7 +92,7 @@ impl Output {
             }
         }
         wrong.dedup();
-        wrong.into_iter().for_each(|message| self.problem(message));
+        self.findings.extend(wrong.into_iter().map(Finding::error));
     }
 }
 

@@ -225,12 +225,15 @@ fn order(host: &Host, all: &AllStated<'_>) -> Order {
     for name in all.keys() {
         let sections: Vec<&Sections> =
             layers(all, name).into_iter().flat_map(|(_, stated)| sections(stated)).collect();
-        sections.iter().for_each(|sections| order.add_sections(name, sections, resolve));
+        for sections in &sections {
+            order.add_sections(name, sections, resolve);
+        }
         order.add_trigger(name, &sections);
     }
     for quadlet in &host.quadlets {
-        let earlier = quadlet::implicit_after(quadlet, &host.quadlets);
-        earlier.iter().for_each(|earlier| order.add(&quadlet.unit, earlier));
+        for earlier in quadlet::implicit_after(quadlet, &host.quadlets) {
+            order.add(&quadlet.unit, &earlier);
+        }
     }
     order
 }

@@ -1,0 +1,215 @@
+//! From lowered hosts and built images to an OCI image layout, as a tar stream.
+//!
+//! [`assemble`] computes everything; [`Layout::write`] then cannot fail for any reason but the output's, so that a reader never
+//! sees the beginning of a bundle that could not be made. The order of the files is part of the format: see [`crate::bundle`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::archive::{self, Archive};
+use super::blob::Blob;
+use super::image::{Built, Images, descriptor};
+use super::lower::{Content, Lowered, image_reference};
+use crate::bundle::digest::Digest;
+use crate::bundle::names::HostName;
+use crate::bundle::oci::{self, Descriptor, Index, Manifest};
+
+/// The file name of the host layer, for tools that unpack artifacts.
+const LAYER_TITLE: &str = "host.tar.gz";
+/// The name of the index over the whole bundle.
+const BUNDLE_NAME: &str = "bundle";
+
+/// A bundle, complete but not yet written.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    files: Vec<(String, Blob)>,
+    hosts: BTreeMap<HostName, Digest>,
+}
+
+impl Layout {
+    /// The digest of each host's manifest: *the* digest of a build.
+    pub fn hosts(&self) -> &BTreeMap<HostName, Digest> {
+        &self.hosts
+    }
+
+    /// Writes `bundle.tar`.
+    ///
+    /// # Errors
+    /// What the output says; or that a spooled or cached layer was tampered with meanwhile.
+    pub fn write(&self, out: impl Write) -> io::Result<()> {
+        let mut archive = Archive::new(out);
+        for (path, blob) in &self.files {
+            archive.file(path, 0o644, blob.size, |out| blob.copy(out))?;
+        }
+        archive.finish()?.flush()
+    }
+}
+
+/// Puts hosts and their images together.
+///
+/// # Errors
+/// A payload that changed since it was hashed, or a full disk.
+pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
+    let artifacts: Vec<HostArtifact> =
+        hosts.iter().map(|(lowered, _)| host_artifact(lowered)).collect::<Result<_, _>>()?;
+    let images = all_images(hosts);
+    let entries = entries(&artifacts, &images);
+    let bundle = Blob::of(bundle_index(entries.clone())?);
+    let mut files = Files::default();
+    files.add("oci-layout".to_owned(), Blob::of(oci::LAYOUT.into()));
+    files.add("index.json".to_owned(), Blob::of(top_index(entries, &bundle)?));
+    if !images.is_empty() {
+        files.add("manifest.json".to_owned(), Blob::of(docker_manifest(&images)?));
+    }
+    for artifact in &artifacts {
+        files.blob(&artifact.manifest);
+        files.blob(&artifact.config);
+    }
+    files.blob(&bundle);
+    for image in images.values() {
+        files.blob(&image.manifest);
+        files.blob(&image.config);
+    }
+    let host_layers = artifacts.iter().map(|artifact| &artifact.layer);
+    for layer in host_layers.chain(images.values().flat_map(|image| &image.layers)) {
+        files.blob(layer);
+    }
+    let hosts = artifacts.into_iter().map(|artifact| (artifact.name, artifact.manifest.digest)).collect();
+    Ok(Layout { files: files.list, hosts })
+}
+
+/// The files of the layout in their order, each once.
+#[derive(Default)]
+struct Files {
+    list: Vec<(String, Blob)>,
+    seen: BTreeSet<String>,
+}
+
+impl Files {
+    fn blob(&mut self, blob: &Blob) {
+        self.add(format!("blobs/sha256/{}", blob.digest.hex()), blob.clone());
+    }
+
+    fn add(&mut self, path: String, blob: Blob) {
+        if self.seen.insert(path.clone()) {
+            self.list.push((path, blob));
+        }
+    }
+}
+
+/// What a host is in the layout.
+struct HostArtifact {
+    name: HostName,
+    manifest: Blob,
+    config: Blob,
+    layer: Blob,
+}
+
+fn host_artifact(lowered: &Lowered) -> anyhow::Result<HostArtifact> {
+    let name = lowered.manifest.host.clone();
+    let layer = host_layer(lowered).with_context(|| format!("cannot pack the files of host `{name}`"))?;
+    let config = Blob::of(oci::canonical_json(&lowered.manifest)?);
+    let mut layer_descriptor = descriptor(oci::LAYER_GZIP, &layer);
+    layer_descriptor.annotations.insert(oci::TITLE.to_owned(), LAYER_TITLE.to_owned());
+    let manifest = Blob::of(oci::canonical_json(&Manifest {
+        schema_version: 2,
+        media_type: oci::MANIFEST.to_owned(),
+        artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
+        config: descriptor(oci::HOST_CONFIG, &config),
+        layers: vec![layer_descriptor],
+    })?);
+    Ok(HostArtifact { name, manifest, config, layer })
+}
+
+/// The files of a host, in the order of their paths. No directories: the activator makes those that paths need.
+fn host_layer(lowered: &Lowered) -> io::Result<Blob> {
+    let packed = archive::pack(|archive| {
+        for (path, entry) in &lowered.manifest.files {
+            let path_text = path.as_str();
+            match lowered.files.get(path) {
+                Some(Content::Text(text)) => {
+                    archive.file(path_text, entry.mode, text.len() as u64, |out| {
+                        out.write_all(text.as_bytes())
+                    })?;
+                }
+                Some(Content::Payload(file)) => {
+                    archive.file(path_text, entry.mode, file.size, |out| file.copy(out))?;
+                }
+                None => return Err(io::Error::other(format!("`{path}` has no content"))),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(packed.blob)
+}
+
+/// The images of all hosts under their references; equal ones are one.
+fn all_images(hosts: &[(Lowered, Images)]) -> BTreeMap<String, &Built> {
+    let images = hosts.iter().flat_map(|(_, images)| images);
+    images.map(|(name, built)| (image_reference(name, built.manifest.digest), built)).collect()
+}
+
+/// What both indexes list: hosts, then images, each with its name.
+fn entries(artifacts: &[HostArtifact], images: &BTreeMap<String, &Built>) -> Vec<Descriptor> {
+    let hosts = artifacts.iter().map(|artifact| {
+        let mut host = named(&artifact.manifest, oci::MANIFEST, format!("host-{}", artifact.name));
+        host.artifact_type = Some(oci::HOST_ARTIFACT.to_owned());
+        host
+    });
+    let images = images.iter().map(|(name, built)| named(&built.manifest, oci::MANIFEST, name.clone()));
+    hosts.chain(images).collect()
+}
+
+fn named(blob: &Blob, media_type: &str, name: String) -> Descriptor {
+    let mut descriptor = descriptor(media_type, blob);
+    descriptor.annotations.insert(oci::REF_NAME.to_owned(), name);
+    descriptor
+}
+
+fn bundle_index(manifests: Vec<Descriptor>) -> serde_json::Result<Vec<u8>> {
+    oci::canonical_json(&Index {
+        schema_version: 2,
+        media_type: oci::INDEX.to_owned(),
+        artifact_type: Some(oci::BUNDLE_ARTIFACT.to_owned()),
+        manifests,
+    })
+}
+
+fn top_index(mut manifests: Vec<Descriptor>, bundle: &Blob) -> serde_json::Result<Vec<u8>> {
+    let mut entry = named(bundle, oci::INDEX, BUNDLE_NAME.to_owned());
+    entry.artifact_type = Some(oci::BUNDLE_ARTIFACT.to_owned());
+    manifests.push(entry);
+    oci::canonical_json(&Index {
+        schema_version: 2,
+        media_type: oci::INDEX.to_owned(),
+        artifact_type: None,
+        manifests,
+    })
+}
+
+/// What `docker save` writes, for `podman load`: it finds no image among several in `index.json`.
+fn docker_manifest(images: &BTreeMap<String, &Built>) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Entry<'a> {
+        config: String,
+        repo_tags: [&'a str; 1],
+        layers: Vec<String>,
+    }
+    let path = |blob: &Blob| format!("blobs/sha256/{}", blob.digest.hex());
+    let entries: Vec<Entry<'_>> = images
+        .iter()
+        .map(|(name, built)| Entry {
+            config: path(&built.config),
+            repo_tags: [name],
+            layers: built.layers.iter().map(path).collect(),
+        })
+        .collect();
+    oci::canonical_json(&entries)
+}
+
+#[cfg(test)]
+mod tests;

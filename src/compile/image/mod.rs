@@ -1,0 +1,93 @@
+//! Container images: from their definition to OCI blobs.
+//!
+//! One layer for each declared piece, so that a changed application leaves the layers below it alone. An image depends on its
+//! definition and the content of its files: no time, no host, no history.
+
+mod cache;
+mod config;
+mod layer;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::archive::Packed;
+use super::blob::Blob;
+use super::host::{Host, Image};
+use super::payload::Payloads;
+use crate::bundle::digest::Digest;
+use crate::bundle::names::Label;
+use crate::bundle::oci::{self, Descriptor, Manifest};
+use cache::Cache;
+
+/// An image as blobs.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The manifest; its digest is the image's.
+    pub manifest: Blob,
+    /// The configuration.
+    pub config: Blob,
+    /// The layers, lowest first.
+    pub layers: Vec<Blob>,
+}
+
+/// The images of a host.
+pub type Images = BTreeMap<Label, Built>;
+
+/// What [`super::lower::lower`] needs to know of them.
+pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
+    images.iter().map(|(name, built)| (name.clone(), built.manifest.digest)).collect()
+}
+
+/// Builds all images of a host. Layers that are in the cache directory are taken from there, others are put there.
+///
+/// # Errors
+/// A payload that changed since it was hashed, a path that no archive can hold, a full disk.
+pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyhow::Result<Images> {
+    let cache = cache.map(Cache::open).transpose()?;
+    let mut images = Images::new();
+    for (name, image) in &host.images {
+        let built = build(image, payloads, cache.as_ref());
+        images.insert(name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?);
+    }
+    Ok(images)
+}
+
+fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
+    let mut layers = Vec::new();
+    for (base, source) in &image.layers {
+        let members =
+            payloads.0.get(source).with_context(|| format!("the payload `{source}` was not read"))?;
+        let files = layer::place(base, members)?;
+        let packed = layer::pack(&files, cache).with_context(|| format!("cannot pack the layer `{base}`"))?;
+        layers.push(packed);
+    }
+    let config = Blob::of(config::render(image, &layers)?);
+    let manifest = Blob::of(manifest(&config, &layers)?);
+    Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
+}
+
+fn manifest(config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+    Ok(oci::canonical_json(&Manifest {
+        schema_version: 2,
+        media_type: oci::MANIFEST.to_owned(),
+        artifact_type: None,
+        config: descriptor(oci::IMAGE_CONFIG, config),
+        layers: layers.iter().map(|layer| descriptor(oci::LAYER_GZIP, &layer.blob)).collect(),
+    })?)
+}
+
+/// Names a blob without further words.
+pub(super) fn descriptor(media_type: &str, blob: &Blob) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: blob.digest,
+        size: blob.size,
+        artifact_type: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

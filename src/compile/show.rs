@@ -1,0 +1,236 @@
+//! What a host would get, for people (`rickbuild show`) and for programs (`rickbuild show --json`).
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::lower::{Content, Lowered};
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::{Check, FileEntry, HostManifest, Role, UnitEntry};
+use crate::bundle::names::BundlePath;
+
+/// Prints hosts: what they hold in numbers, every file, links, units in their order, images, programs and probes.
+///
+/// # Errors
+/// What the output says.
+pub fn text(hosts: &[&Lowered], out: &mut impl Write) -> io::Result<()> {
+    for (index, host) in hosts.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        show_host(host, out)?;
+    }
+    Ok(())
+}
+
+fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
+    let manifest = &host.manifest;
+    writeln!(out, "host {} of environment {}", manifest.host, manifest.environment)?;
+    writeln!(out, "{}", counts(manifest))?;
+    for (path, entry) in &manifest.files {
+        show_file(path, entry, host.files.get(path), out)?;
+    }
+    let links = manifest.links.iter().map(|(path, target)| format!("{path} -> {target}"));
+    list("links", links, out)?;
+    list("units, in order", manifest.units.iter().map(unit), out)?;
+    list("images", manifest.images.iter().map(|(name, digest)| format!("{name} {digest}")), out)?;
+    let programs = manifest.programs.iter();
+    list("programs", programs.map(|(path, program)| format!("{path} from {}", program.package)), out)?;
+    let probes = manifest.probes.iter();
+    list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)
+}
+
+fn counts(manifest: &HostManifest) -> String {
+    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    [
+        count(manifest.files.len(), "file"),
+        count(manifest.links.len(), "link"),
+        count(manifest.units.len(), "unit"),
+        count(manifest.accounts.users.len(), "user"),
+        count(manifest.accounts.groups.len(), "group"),
+        count(manifest.images.len(), "image"),
+    ]
+    .join(", ")
+}
+
+fn show_file(
+    path: &BundlePath,
+    entry: &FileEntry,
+    content: Option<&Content>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "\n== {path} {:04o}{}", entry.mode, if entry.tokens { ", with tokens" } else { "" })?;
+    match content {
+        Some(Content::Text(text)) => {
+            let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+            write!(out, "{}{end}", printable(text))
+        }
+        Some(Content::Payload(file)) => writeln!(out, "({} bytes, {})", file.size, file.digest),
+        None => Ok(()),
+    }
+}
+
+/// The text without control characters: a file must not be able to move the cursor of who looks at it.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
+fn list(title: &str, lines: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result<()> {
+    let mut lines = lines.peekable();
+    if lines.peek().is_some() {
+        writeln!(out, "\n== {title}")?;
+    }
+    lines.try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn unit(unit: &UnitEntry) -> String {
+    let role = match unit.role {
+        Role::Run => "run",
+        Role::Follow => "follow",
+        Role::Mask => "mask",
+    };
+    let reload = if unit.reload_on.is_empty() { "" } else { ", reloads" };
+    format!("{} ({role}{reload}) of {}", unit.name, unit.service)
+}
+
+fn check(check: &Check) -> String {
+    match check {
+        Check::Unix { path } => format!("unix {path}"),
+        Check::Tcp { address } => format!("tcp {address}"),
+    }
+}
+
+/// A host as JSON: its manifest, and the files with their text.
+#[derive(Serialize)]
+struct Shown<'a> {
+    manifest: &'a HostManifest,
+    files: BTreeMap<&'a BundlePath, ShownFile<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase", untagged)]
+enum ShownFile<'a> {
+    Text { mode: u32, text: &'a str },
+    Payload { mode: u32, size: u64, digest: Digest },
+}
+
+/// Prints hosts as one JSON array.
+///
+/// # Errors
+/// What the output says.
+pub fn json(hosts: &[&Lowered], out: &mut impl Write) -> io::Result<()> {
+    let shown: Vec<Shown<'_>> = hosts.iter().map(|host| shown(host)).collect();
+    serde_json::to_writer_pretty(&mut *out, &shown)?;
+    writeln!(out)
+}
+
+fn shown(host: &Lowered) -> Shown<'_> {
+    let files = host.files.iter().map(|(path, content)| {
+        let mode = host.manifest.files.get(path).map_or(0, |entry| entry.mode);
+        let file = match content {
+            Content::Text(text) => ShownFile::Text { mode, text },
+            Content::Payload(file) => ShownFile::Payload { mode, size: file.size, digest: file.digest },
+        };
+        (path, file)
+    });
+    Shown { manifest: &host.manifest, files: files.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::manifest::{Accounts, FORMAT, Probe, Program};
+    use crate::compile::payload::PayloadFile;
+
+    fn host() -> Lowered {
+        let path = |path: &str| -> BundlePath { path.parse().unwrap() };
+        let digest = Digest::of(b"x");
+        let payload =
+            PayloadFile { relative: None, executable: true, size: 1, digest, location: "/n".into() };
+        let unit = UnitEntry {
+            name: "a.service".parse().unwrap(),
+            service: "app".parse().unwrap(),
+            role: Role::Run,
+            restart_on: vec![path("units/a.service")],
+            reload_on: vec![path("etc/a/conf")],
+        };
+        let probe = Probe {
+            service: "app".parse().unwrap(),
+            check: Check::Unix { path: "/run/a.sock".parse().unwrap() },
+            timeout_s: 5,
+        };
+        Lowered {
+            manifest: HostManifest {
+                format: FORMAT,
+                environment: "homelab".parse().unwrap(),
+                host: "arch-vps".parse().unwrap(),
+                accounts: Accounts::default(),
+                files: [
+                    (path("etc/a/conf"), FileEntry { mode: 0o644, tokens: true }),
+                    (path("objects/a/run"), FileEntry { mode: 0o755, tokens: false }),
+                ]
+                .into(),
+                links: [(path("units/x.target.wants/a.service"), "../a.service".to_owned())].into(),
+                units: vec![unit],
+                images: [("localhost/a:1".to_owned(), digest)].into(),
+                programs: [(
+                    "/usr/bin/caddy".parse().unwrap(),
+                    Program { package: "caddy".to_owned(), needed_by: vec![] },
+                )]
+                .into(),
+                probes: vec![probe],
+            },
+            files: [
+                (path("etc/a/conf"), Content::Text("user = @rick(uid:a)\u{1b}[2J".to_owned())),
+                (path("objects/a/run"), Content::Payload(payload)),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn a_host_is_shown_file_by_file() {
+        let mut out = Vec::new();
+        text(&[&host()], &mut out).unwrap();
+        let digest = Digest::of(b"x");
+        let expected = format!(
+            "host arch-vps of environment homelab
+2 files, 1 link, 1 unit, 0 users, 0 groups, 1 image
+
+== etc/a/conf 0644, with tokens
+user = @rick(uid:a)\u{fffd}[2J
+
+== objects/a/run 0755
+(1 bytes, {digest})
+
+== links
+units/x.target.wants/a.service -> ../a.service
+
+== units, in order
+a.service (run, reloads) of app
+
+== images
+localhost/a:1 {digest}
+
+== programs
+/usr/bin/caddy from caddy
+
+== probes
+unix /run/a.sock of app
+"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn json_holds_the_manifest_and_every_file() {
+        let mut out = Vec::new();
+        json(&[&host()], &mut out).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value[0]["manifest"]["host"], "arch-vps");
+        assert_eq!(value[0]["files"]["etc/a/conf"]["mode"], 0o644);
+        assert_eq!(value[0]["files"]["objects/a/run"]["digest"], Digest::of(b"x").to_string());
+    }
+}
