@@ -20,7 +20,11 @@ impl Digest {
 
     /// The 64 hexadecimal digits without the algorithm: the file name of a blob.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = fmt::Write::write_fmt(&mut hex, format_args!("{byte:02x}"));
+            hex
+        })
     }
 
     /// The first twelve digits, for people.
