@@ -1,10 +1,10 @@
 //! A host that does not run: the root directory of one. Files and accounts are real, units and images are not there.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -21,14 +21,18 @@ use crate::bundle::names::UnitName;
 #[derive(Debug)]
 pub struct Directory {
     state: State,
-    running: RefCell<BTreeSet<UnitName>>,
+    running: Mutex<BTreeSet<UnitName>>,
 }
 
 impl Directory {
     /// The host whose root directory `state` is in.
     pub fn open(state: &State) -> Result<Self> {
         let running = Applied::read(state)?.units.into_keys().collect();
-        Ok(Self { state: state.clone(), running: RefCell::new(running) })
+        Ok(Self { state: state.clone(), running: Mutex::new(running) })
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeSet<UnitName>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tool(&self, name: &str) -> Command {
@@ -52,7 +56,7 @@ impl Host for Directory {
     }
 
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>> {
-        let running = self.running.borrow();
+        let running = self.running();
         let state = |unit: &UnitName| UnitState {
             load: LoadState::Loaded,
             active: if running.contains(unit) { ActiveState::Active } else { ActiveState::Inactive },
@@ -62,7 +66,7 @@ impl Host for Directory {
     }
 
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
-        let mut running = self.running.borrow_mut();
+        let mut running = self.running();
         for unit in units {
             match verb {
                 Verb::Stop => drop(running.remove(unit)),

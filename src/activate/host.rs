@@ -11,7 +11,7 @@ use crate::bundle::manifest::Check;
 use crate::bundle::names::UnitName;
 
 /// A host that can be switched: a running one, or the root directory of one that does not run.
-pub trait Host {
+pub trait Host: Sync {
     /// What the host calls itself.
     fn name(&self) -> Result<String>;
 

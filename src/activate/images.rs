@@ -9,7 +9,7 @@ use super::receive::Received;
 use super::refusal::Refusal;
 use super::report::Report;
 use super::state::State;
-use crate::bundle::manifest::HostManifest;
+use crate::bundle::digest::Digest;
 use crate::bundle::oci::{self, Descriptor, Index};
 use crate::durable;
 
@@ -32,26 +32,31 @@ pub fn keep(state: &State, received: &Received) -> Result<()> {
     list(state, &received.images)
 }
 
-/// Copies the images that the container storage lacks.
-pub fn load(state: &State, host: &dyn Host, manifest: &HostManifest, report: &mut Report) -> Result<()> {
-    for name in missing(host, manifest)? {
-        let digest = manifest.images[&name];
-        if !state.image_blob(&digest).is_file() {
+/// Copies the images called `missing` into the container storage.
+pub fn load(
+    state: &State,
+    host: &dyn Host,
+    images: &BTreeMap<String, Digest>,
+    missing: &[String],
+    report: &mut Report,
+) -> Result<()> {
+    for (name, digest) in images.iter().filter(|(name, _)| missing.contains(name)) {
+        if !state.image_blob(digest).is_file() {
             return Err(Refusal::new(format!(
                 "the image `{name}` ({digest}) is neither in the bundle nor on this host"
             ))
             .help("activate a bundle that was compiled with its images")
             .into());
         }
-        report.line("load", &name);
-        host.load_image(&state.images(), &name, &digest)?;
+        report.line("load", name);
+        host.load_image(&state.images(), name, digest)?;
     }
     Ok(())
 }
 
-/// The images that the container storage lacks. Nobody is asked if the manifest has none.
-pub fn missing(host: &dyn Host, manifest: &HostManifest) -> Result<Vec<String>> {
-    if manifest.images.is_empty() { Ok(Vec::new()) } else { host.missing_images(&manifest.images) }
+/// The images that the container storage lacks. Nobody is asked if there are none to ask about.
+pub fn missing(host: &dyn Host, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+    if images.is_empty() { Ok(Vec::new()) } else { host.missing_images(images) }
 }
 
 fn list(state: &State, images: &[Descriptor]) -> Result<()> {

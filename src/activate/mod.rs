@@ -49,8 +49,10 @@ pub mod systemd;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::thread;
 
 use anyhow::Result;
 
@@ -97,6 +99,7 @@ struct Target {
     number: u32,
     digest: Option<Digest>,
     desired: Desired,
+    images: BTreeMap<String, Digest>,
     generation: Option<Generation>,
 }
 
@@ -108,6 +111,7 @@ struct Course {
     flip: bool,
     unread: bool,
     planted: bool,
+    missing_images: Vec<String>,
 }
 
 impl Activation<'_> {
@@ -153,7 +157,6 @@ impl Activation<'_> {
         if !self.dry_run {
             images::keep(&self.state, received)?;
         }
-        self.load_images(&received.manifest)?;
         Target::there(current)
     }
 
@@ -164,12 +167,10 @@ impl Activation<'_> {
         let ids = self.new_accounts(manifest, &files)?;
         let realised = realise::realise(files, manifest, &ids)?;
         if self.dry_run {
-            self.load_images(manifest)?;
             return self.imagined(received, &realised.files);
         }
         let staged = stage::stage(&self.state, received, &realised)?;
         Remembered::read(&self.state)?.remember(&self.state, &ids)?;
-        self.load_images(manifest)?;
         Target::there(staged)
     }
 
@@ -178,7 +179,6 @@ impl Activation<'_> {
         preflight::check_host(&self.state, target.manifest())?;
         if let Some(manifest) = target.manifest() {
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
-            self.load_images(manifest)?;
         }
         Target::there(target)
     }
@@ -190,6 +190,7 @@ impl Activation<'_> {
             number: generation::next_number(&self.state)?,
             digest: Some(received.digest),
             desired: Desired::of(&received.manifest, read)?,
+            images: received.manifest.images.clone(),
             generation: None,
         })
     }
@@ -226,16 +227,6 @@ impl Activation<'_> {
         Ok(Ids::resolve(accounts, &HostAccounts::read(&self.state)?, &Remembered::read(&self.state)?)?)
     }
 
-    fn load_images(&mut self, manifest: &HostManifest) -> Result<()> {
-        if !self.dry_run {
-            return images::load(&self.state, self.host, manifest, &mut self.report);
-        }
-        for name in images::missing(self.host, manifest)? {
-            self.report.line("would load", &name);
-        }
-        Ok(())
-    }
-
     fn switch_to(&mut self, target: &Target) -> Result<Outcome, Failure> {
         let course = self.course(target).map_err(Failure::Refused)?;
         let mut outcome = course.outcome(target, self.dry_run);
@@ -267,7 +258,9 @@ impl Activation<'_> {
         let ours = now.names();
         let names =
             target.desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
-        let live = switch::observe(self.host, names)?;
+        let (missing_images, live) =
+            side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
+        let (missing_images, live) = (missing_images?, live?);
         let unknown = |unit: &desired::Wanted| {
             unit.role != Role::Mask
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
@@ -279,7 +272,7 @@ impl Activation<'_> {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
         };
-        Ok(Course { plan, applied, previous, flip, unread, planted })
+        Ok(Course { plan, applied, previous, flip, unread, planted, missing_images })
     }
 
     fn carry_out(
@@ -299,6 +292,9 @@ impl Activation<'_> {
             unread: course.unread,
             report: &mut self.report,
         };
+        let missing = &course.missing_images;
+        images::load(&self.state, self.host, &target.images, missing, switch.report)
+            .map_err(Failure::Refused)?;
         switch.prepare().map_err(Failure::Refused)?;
         switch.carry_out().map_err(Failure::Halfway)
     }
@@ -322,7 +318,8 @@ impl Target {
     fn there(generation: Generation) -> Result<Self> {
         let desired = generation.desired()?;
         let digest = generation.content.as_ref().map(|content| content.digest);
-        Ok(Self { number: generation.number, digest, desired, generation: Some(generation) })
+        let images = generation.manifest().map(|manifest| manifest.images.clone()).unwrap_or_default();
+        Ok(Self { number: generation.number, digest, desired, images, generation: Some(generation) })
     }
 }
 
@@ -333,9 +330,25 @@ impl Course {
             previous: self.previous,
             digest: target.digest,
             dry_run,
-            changed: self.flip || self.unread || !self.planted || !self.plan.steps.is_empty(),
+            changed: self.flip
+                || self.unread
+                || !self.planted
+                || !self.missing_images.is_empty()
+                || !self.plan.steps.is_empty(),
             steps: self.plan.steps.clone(),
             problems: Vec::new(),
         }
     }
+}
+
+/// Asks two slow questions at once: podman and systemd each take their time to answer.
+fn side_by_side<A: Send, B>(elsewhere: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let other = scope.spawn(elsewhere);
+        let here = here();
+        match other.join() {
+            Ok(other) => (other, here),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }

@@ -219,7 +219,7 @@ fn after_a_boot_all_runs_what_is_current() {
     story.activate(&changed);
     // As if it had been killed right after the rename, and the machine rebooted.
     fs::write(story.state().applied(), applied).unwrap();
-    "the next boot".clone_into(&mut story.host.boot.borrow_mut());
+    "the next boot".clone_into(&mut story.host.boot.lock().unwrap());
     story.host.take();
     assert!(!story.activate(&changed).changed);
     assert!(story.host.take().is_empty());
@@ -234,7 +234,7 @@ fn images_are_kept_and_loaded_once() {
     let before = story.tree();
     assert!(!story.activate(&with("one")).changed);
     assert_eq!(story.tree(), before);
-    story.host.loaded.borrow_mut().clear();
+    story.host.loaded.lock().unwrap().clear();
     story.activate(&with("two"));
     let index = fs::read(story.state().images().join("index.json")).unwrap();
     let index: oci::Index = serde_json::from_slice(&index).unwrap();

@@ -17,7 +17,9 @@ use crate::bundle::manifest::Check;
 use crate::bundle::names::UnitName;
 
 /// How many lines of a log a message shows.
-const LOG_LINES: &str = "5";
+const SHOWN_LINES: usize = 8;
+/// How many lines of a log are read for that: what systemd says of each process that it kills is left out.
+const READ_LINES: &str = "40";
 /// How long one TCP connection may take to be accepted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is asked about units.
@@ -83,10 +85,12 @@ impl Host for Systemd {
         Ok(images.iter().filter(missing).map(|(name, _)| name.clone()).collect())
     }
 
+    /// The tag that the image gets here is its digest, which never moves. Under a tag that moves on with the next bundle, podman would no
+    /// longer find the image before by its digest, and the generation before could not start its containers.
     fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()> {
         let from = format!("oci:{}:{}", layout.display(), digest.hex());
-        run(Command::new("skopeo").args(["copy", "--quiet", &from, &format!("containers-storage:{name}")]))
-            .map(drop)
+        let to = format!("containers-storage:{}:{}", repository(name), digest.hex());
+        run(Command::new("skopeo").args(["copy", "--quiet", &from, &to])).map(drop)
     }
 
     fn journal(&self, log: Log<'_>) -> Vec<String> {
@@ -95,8 +99,10 @@ impl Host for Systemd {
             Log::Unit(unit) => command.args(["--unit", unit.as_str()]),
             Log::Quadlet => command.args(["--identifier", "quadlet-generator"]),
         };
-        command.args(["--boot", "--lines", LOG_LINES, "--output", "cat", "--no-pager", "--quiet"]);
-        run(&mut command).map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default()
+        command.args(["--boot", "--lines", READ_LINES, "--output", "cat", "--no-pager", "--quiet"]);
+        let text = run(&mut command).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": Killing process ")).collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect()
     }
 
     fn answers(&self, check: &Check) -> Result<()> {

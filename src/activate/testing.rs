@@ -1,9 +1,9 @@
 //! For tests: bundles put together by hand, and a host that is scripted and records.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
@@ -231,25 +231,25 @@ fn image(layer: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
 /// A host that does what it is told, in memory, and writes down what that was.
 #[derive(Default)]
 pub(crate) struct Recording {
-    pub(crate) log: RefCell<Vec<String>>,
-    pub(crate) running: RefCell<BTreeSet<UnitName>>,
+    pub(crate) log: Mutex<Vec<String>>,
+    pub(crate) running: Mutex<BTreeSet<UnitName>>,
     /// Units that do not come up.
     pub(crate) broken: BTreeSet<UnitName>,
     /// Units that systemd does not find.
     pub(crate) unknown: BTreeSet<UnitName>,
-    pub(crate) boot: RefCell<String>,
-    pub(crate) loaded: RefCell<BTreeSet<String>>,
+    pub(crate) boot: Mutex<String>,
+    pub(crate) loaded: Mutex<BTreeSet<String>>,
     pub(crate) passwd: Option<std::path::PathBuf>,
 }
 
 impl Recording {
     /// What was done since the last time.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.log.borrow_mut())
+        std::mem::take(&mut self.log.lock().unwrap())
     }
 
     fn note(&self, text: String) {
-        self.log.borrow_mut().push(text);
+        self.log.lock().unwrap().push(text);
     }
 }
 
@@ -259,12 +259,12 @@ impl Host for Recording {
     }
 
     fn boot_id(&self) -> Result<String> {
-        Ok(self.boot.borrow().clone())
+        Ok(self.boot.lock().unwrap().clone())
     }
 
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>> {
         let state = |unit: &UnitName| {
-            let active = match (self.running.borrow().contains(unit), self.broken.contains(unit)) {
+            let active = match (self.running.lock().unwrap().contains(unit), self.broken.contains(unit)) {
                 (true, _) => ActiveState::Active,
                 (false, true) => ActiveState::Failed,
                 (false, false) => ActiveState::Inactive,
@@ -278,7 +278,7 @@ impl Host for Recording {
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
         let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
         self.note(format!("{} {}", verb.word(), names.join(" ")));
-        let mut running = self.running.borrow_mut();
+        let mut running = self.running.lock().unwrap();
         for unit in units {
             match verb {
                 Verb::Stop => running.remove(unit),
@@ -322,12 +322,12 @@ impl Host for Recording {
     }
 
     fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
-        Ok(images.keys().filter(|name| !self.loaded.borrow().contains(*name)).cloned().collect())
+        Ok(images.keys().filter(|name| !self.loaded.lock().unwrap().contains(*name)).cloned().collect())
     }
 
     fn load_image(&self, _layout: &Path, name: &str, _digest: &Digest) -> Result<()> {
         self.note(format!("load {name}"));
-        self.loaded.borrow_mut().insert(name.to_owned());
+        self.loaded.lock().unwrap().insert(name.to_owned());
         Ok(())
     }
 
