@@ -85,6 +85,11 @@ impl Host for Directory {
         Ok(())
     }
 
+    /// There is no podman to ask.
+    fn check_quadlets(&self, _directory: &Path) -> Result<()> {
+        Ok(())
+    }
+
     fn sysusers(&self, file: &Path) -> Result<()> {
         run(self.tool("systemd-sysusers").arg(file)).map(drop)
     }

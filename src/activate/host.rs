@@ -30,6 +30,9 @@ pub trait Host: Sync {
     /// Makes systemd read all units again, generators included.
     fn daemon_reload(&self) -> Result<()>;
 
+    /// Refuses Quadlets that podman would not turn into units, without touching the host.
+    fn check_quadlets(&self, directory: &Path) -> Result<()>;
+
     /// Makes the accounts of a sysusers file that do not exist.
     fn sysusers(&self, file: &Path) -> Result<()>;
 
@@ -52,8 +55,8 @@ pub trait Host: Sync {
 /// Which log.
 #[derive(Clone, Copy, Debug)]
 pub enum Log<'a> {
-    /// That of a unit.
-    Unit(&'a UnitName),
+    /// That of one run of a unit, or of all of them in this boot.
+    Unit(&'a UnitName, Option<&'a str>),
     /// That of the generator which turns Quadlets into units.
     Quadlet,
 }

@@ -169,9 +169,13 @@ impl Activation<'_> {
         if self.dry_run {
             return self.imagined(received, &realised.files);
         }
-        let staged = stage::stage(&self.state, received, &realised)?;
+        let staged = stage::write(&self.state, received, &realised)?;
+        if manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
+            self.host.check_quadlets(&staged.quadlets())?;
+        }
+        let generation = stage::keep(&self.state, received, &staged)?;
         Remembered::read(&self.state)?.remember(&self.state, &ids)?;
-        Target::there(staged)
+        Target::there(generation)
     }
 
     fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
@@ -238,7 +242,7 @@ impl Activation<'_> {
             Some(generation) if !self.dry_run => {
                 outcome.problems = self.carry_out(target, generation, course)?;
                 let what = format!("generation {} (before: {})", target.number, outcome.previous);
-                self.report.line("done:", &what);
+                self.report.line(if outcome.problems.is_empty() { "done:" } else { "not well:" }, &what);
             }
             _ => self.tell(target, &course),
         }

@@ -16,22 +16,42 @@ use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::BundlePath;
 use crate::durable;
 
-/// Makes a generation of what was received and realised. The host does not have it yet.
-pub fn stage(state: &State, received: &Received, realised: &Realised) -> Result<Generation> {
+/// A generation that is written and durable in `incoming/`, and that nothing leads to yet.
+#[derive(Debug)]
+pub struct Staged {
+    directory: PathBuf,
+    objects: Vec<Digest>,
+    number: u32,
+}
+
+impl Staged {
+    /// Its Quadlets.
+    pub fn quadlets(&self) -> PathBuf {
+        self.directory.join("quadlets")
+    }
+}
+
+/// Writes a generation of what was received and realised.
+pub fn write(state: &State, received: &Received, realised: &Realised) -> Result<Staged> {
     let number = generation::next_number(state)?;
-    let staging = state.incoming().join("generation");
+    let directory = state.incoming().join("generation");
     let objects = write_objects(state, &received.manifest, realised)?;
-    write_generation(&staging, received, realised)?;
+    write_generation(&directory, received, realised)?;
     durable::sync_filesystem(&state.incoming())?;
-    put_in_place(state, &objects)?;
+    Ok(Staged { directory, objects, number })
+}
+
+/// Gives a staged generation its number. The host does not have it yet.
+pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Generation> {
+    put_in_place(state, &staged.objects)?;
     images::keep(state, received)?;
     ensure_empty_generation(state)?;
-    let directory = state.generation(number);
-    durable::rename(&staging, &directory)?;
+    let directory = state.generation(staged.number);
+    durable::rename(&staged.directory, &directory)?;
     // The names of what was renamed, too, before anything leads to them.
     durable::sync_filesystem(&directory)?;
     let content = Content { digest: received.digest, manifest: received.manifest.clone() };
-    Ok(Generation { number, directory, content: Some(content) })
+    Ok(Generation { number: staged.number, directory, content: Some(content) })
 }
 
 /// Writes the configuration directories that the store does not have to `incoming/`.

@@ -147,7 +147,10 @@ fn a_host_goes_through_its_generations_and_back() {
     assert_eq!(story.current("objects/app/app.conf"), "user 900");
 
     assert_eq!(story.roll_back(Some(0)).generation, 0);
-    assert_eq!(story.host.take(), ["stop app.service caddy.service rick.target", "daemon-reload"]);
+    assert_eq!(
+        story.host.take(),
+        ["stop app.service caddy.service rick.target", "reset-failed", "daemon-reload"]
+    );
     assert!(story.state().current().join("units").is_dir(), "no anchor ever dangles");
 
     assert_eq!(story.activate(&first()).generation, 4, "numbers are never used again");

@@ -68,6 +68,12 @@ impl Switch<'_> {
         let units = self.plan.of(Verb::Stop);
         self.tell(Verb::Stop);
         let failed = self.jobs(Verb::Stop, &units);
+        let gone = self.steps_for(Reason::Gone);
+        if !gone.is_empty() {
+            // One that went down badly would stay on systemd's list of failures though nobody wants it. That those which went
+            // down well are not known any more is no error.
+            let _ = self.host.reset_failed(&gone);
+        }
         failed.map(Problem::new).into_iter().collect()
     }
 
@@ -190,7 +196,10 @@ impl Switch<'_> {
     }
 
     fn problem(&self, unit: &Wanted, state: &UnitState, trouble: &str) -> Problem {
-        let log = if state.load == LoadState::Loaded { Log::Unit(&unit.name) } else { Log::Quadlet };
+        let log = match state.load {
+            LoadState::Loaded => Log::Unit(&unit.name, state.invocation_id.as_deref()),
+            _ => Log::Quadlet,
+        };
         Problem { message: format!("{} {trouble}", unit.name), log: self.host.journal(log) }
     }
 

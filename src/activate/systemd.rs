@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,6 +22,8 @@ const SHOWN_LINES: usize = 8;
 const READ_LINES: &str = "40";
 /// How long one TCP connection may take to be accepted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Turns Quadlets into units; the same place on Debian and Arch.
+const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
 /// What is asked about units.
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic";
 
@@ -68,6 +70,23 @@ impl Host for Systemd {
         run(Command::new("systemctl").arg("daemon-reload")).map(drop)
     }
 
+    fn check_quadlets(&self, directory: &Path) -> Result<()> {
+        let mut generator = Command::new(QUADLET_GENERATOR);
+        let output = output(generator.arg("--dryrun").env("QUADLET_UNIT_DIRS", directory))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said =
+            String::from_utf8_lossy(&output.stderr).replace(&directory.display().to_string(), "quadlets");
+        let without_prefix = |line: &str| line.split_once("]: ").map_or(line, |(_, said)| said).to_owned();
+        let said: Vec<String> = said
+            .lines()
+            .map(without_prefix)
+            .filter(|line| !line.starts_with("Loading source unit file"))
+            .collect();
+        refuse!("podman does not take the Quadlets of this bundle: {}", said.join("; "))
+    }
+
     fn sysusers(&self, file: &Path) -> Result<()> {
         run(Command::new("systemd-sysusers").arg(file)).map(drop)
     }
@@ -96,7 +115,11 @@ impl Host for Systemd {
     fn journal(&self, log: Log<'_>) -> Vec<String> {
         let mut command = Command::new("journalctl");
         match log {
-            Log::Unit(unit) => command.args(["--unit", unit.as_str()]),
+            // What the unit said, and what systemd said of it.
+            Log::Unit(_, Some(run)) => {
+                command.args([&format!("_SYSTEMD_INVOCATION_ID={run}"), "+", &format!("INVOCATION_ID={run}")])
+            }
+            Log::Unit(unit, None) => command.args(["--unit", unit.as_str()]),
             Log::Quadlet => command.args(["--identifier", "quadlet-generator"]),
         };
         command.args(["--boot", "--lines", READ_LINES, "--output", "cat", "--no-pager", "--quiet"]);
@@ -122,22 +145,25 @@ impl Host for Systemd {
 
 /// Runs a program to its end: what it printed, or what it said went wrong.
 pub(super) fn run(command: &mut Command) -> Result<String> {
-    let shown = shown(command);
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.env("LC_ALL", "C.UTF-8").stdin(std::process::Stdio::null()).output();
-    let output = output.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => anyhow::Error::new(
-            Refusal::new(format!("`{program}` is needed and not installed here"))
-                .help(format!("install the package that brings `{program}`")),
-        ),
-        _ => anyhow::Error::new(error).context(format!("cannot run {program}")),
-    })?;
+    let output = output(command)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    refuse!("`{shown}` failed ({}): {}", output.status, said.join("; "))
+    refuse!("`{}` failed ({}): {}", shown(command), output.status, said.join("; "))
+}
+
+/// Runs a program to its end, whatever that is.
+fn output(command: &mut Command) -> Result<Output> {
+    let output = command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
+    let program = command.get_program().to_string_lossy();
+    output.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Refusal::new(format!("`{program}` is needed and not installed here"))
+            .help(format!("install the package that brings `{program}`"))
+            .into(),
+        _ => anyhow::Error::new(error).context(format!("cannot run {program}")),
+    })
 }
 
 fn shown(command: &Command) -> String {

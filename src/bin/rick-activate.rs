@@ -185,7 +185,9 @@ fn conclude(arguments: &Arguments, outcome: &Outcome) -> u8 {
         return 0;
     }
     hint("mend it and run the same again: only what is not well is done again");
-    hint(&format!("`rick-activate rollback {}` goes back", outcome.previous));
+    if outcome.previous != outcome.generation {
+        hint(&format!("`rick-activate rollback {}` goes back", outcome.previous));
+    }
     NOT_WELL
 }
 
