@@ -12,3 +12,4 @@ pub mod activate;
 pub mod bundle;
 #[cfg(feature = "compile")]
 pub mod compile;
+pub mod durable;

@@ -1,1 +1,230 @@
-fn main() {}
+//! `rick-activate`: arguments → [`rick::activate`] → lines and an exit code.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use rick::activate::directory::Directory;
+use rick::activate::host::Host;
+use rick::activate::receive::HostNames;
+use rick::activate::refusal::help_for;
+use rick::activate::report::{Outcome, Report};
+use rick::activate::state::State;
+use rick::activate::systemd::Systemd;
+use rick::activate::{Activation, Failure, list, preflight};
+use rick::bundle::names::HostName;
+
+const REFUSED: u8 = 1;
+const NOT_WELL: u8 = 3;
+const BUG: i32 = 70;
+
+const EXAMPLES: &str = "\
+Examples:
+  rick-activate bundle.tar --dry-run       say what would be done
+  rick-activate bundle.tar                 do it
+  ssh host rick-activate - < bundle.tar    the same on another host
+  rick-activate list                       the generations of this host
+  rick-activate rollback                   go back to the one before
+  rick-activate bundle.tar --root DIR --host NAME
+                                           try it on a directory, without systemd
+
+Exit codes:
+  0   done, or nothing to do
+  1   refused before anything was switched
+  2   wrong usage
+  3   switched, and something is not well: a unit or a probe failed, or the switch broke off
+  70  a bug in rick-activate";
+
+/// Switches this host to what a bundle describes, in one step, and restarts what changed.
+#[derive(Parser)]
+#[command(name = "rick-activate", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+struct Arguments {
+    /// The bundle, as `rickbuild` wrote it; `-` reads standard input.
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// Take this to be the name of this host.
+    #[arg(long, global = true, value_name = "NAME")]
+    host: Option<HostName>,
+    /// Switch the root file system in DIR instead of this host: without systemd, and images are left in their layout.
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Print the outcome as JSON instead of a line per action.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the generations of this host.
+    List,
+    /// Go back to the generation before the current one, or to generation N (0 is the host without rick).
+    Rollback {
+        /// The number of the generation.
+        #[arg(value_name = "N")]
+        number: Option<u32>,
+    },
+}
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("error: rick-activate has a bug: {panic}");
+        eprintln!("help: please report it with the line above; running it again goes on where it stopped");
+        std::process::exit(BUG);
+    }));
+    let arguments = Arguments::parse();
+    let code = match run(&arguments) {
+        Ok(code) => code,
+        Err(Failure::Refused(error)) => {
+            show(&error);
+            REFUSED
+        }
+        Err(Failure::Halfway(error)) => {
+            show(&error);
+            hint("the switch broke off halfway: running the same again goes on");
+            NOT_WELL
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    match (&arguments.command, &arguments.bundle) {
+        (Some(_), Some(bundle)) => {
+            usage(&format!("`{}` and a subcommand cannot both be given", bundle.display()))
+        }
+        (Some(Command::List), None) => show_list(arguments).map_err(Failure::Refused),
+        (Some(Command::Rollback { number }), None) => {
+            let outcome = with_activation(arguments, |activation| activation.roll_back(*number))?;
+            Ok(conclude(arguments, &outcome))
+        }
+        (None, Some(bundle)) => {
+            let outcome = with_activation(arguments, |activation| {
+                activation.activate(open(bundle).map_err(Failure::Refused)?)
+            })?;
+            Ok(conclude(arguments, &outcome))
+        }
+        (None, None) => usage("a bundle or a subcommand is needed"),
+    }
+}
+
+/// Sets the scene: this host, or a directory.
+fn with_activation(
+    arguments: &Arguments,
+    act: impl FnOnce(&mut Activation<'_>) -> Result<Outcome, Failure>,
+) -> Result<Outcome, Failure> {
+    let state = state_of(arguments).map_err(Failure::Refused)?;
+    let host = host_of(arguments, &state).map_err(Failure::Refused)?;
+    let names = names_of(arguments, host.as_ref()).map_err(Failure::Refused)?;
+    let report = if arguments.json { Report::silent() } else { Report::to_stdout() };
+    act(&mut Activation { state, host: host.as_ref(), names, dry_run: arguments.dry_run, report })
+}
+
+fn state_of(arguments: &Arguments) -> Result<State> {
+    let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
+    let root = root.canonicalize().with_context(|| format!("cannot use {} as a root", root.display()))?;
+    Ok(State::new(&root))
+}
+
+fn host_of(arguments: &Arguments, state: &State) -> Result<Box<dyn Host>> {
+    if arguments.root.is_some() {
+        return Ok(Box::new(Directory::open(state)?));
+    }
+    preflight::check_rights()?;
+    preflight::check_file_system(state)?;
+    Ok(Box::new(Systemd))
+}
+
+fn names_of(arguments: &Arguments, host: &dyn Host) -> Result<HostNames> {
+    match (&arguments.host, &arguments.command) {
+        (Some(name), _) => Ok(HostNames::given(name)),
+        (None, None) => Ok(HostNames::of_host(&host.name()?)),
+        // Generations that are there already were for this host.
+        (None, Some(_)) => Ok(HostNames::of_host("")),
+    }
+}
+
+fn open(bundle: &Path) -> Result<Box<dyn Read>> {
+    if bundle != Path::new("-") {
+        let file = File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
+        return Ok(Box::new(io::BufReader::with_capacity(128 << 10, file)));
+    }
+    if io::stdin().is_terminal() {
+        usage("a bundle is expected on standard input, and that is a terminal");
+    }
+    Ok(Box::new(io::BufReader::with_capacity(128 << 10, io::stdin())))
+}
+
+fn show_list(arguments: &Arguments) -> Result<u8> {
+    let rows = list::list(&state_of(arguments)?)?;
+    print(&if arguments.json { json(&rows)? } else { list::table(&rows) });
+    Ok(0)
+}
+
+/// What is not well goes to standard error, and into the exit code.
+fn conclude(arguments: &Arguments, outcome: &Outcome) -> u8 {
+    if arguments.json
+        && let Ok(text) = json(outcome)
+    {
+        print(&text);
+    }
+    for problem in &outcome.problems {
+        complain(&problem.message);
+        for line in &problem.log {
+            eprintln!("  {line}");
+        }
+    }
+    if outcome.problems.is_empty() {
+        return 0;
+    }
+    hint("mend it and run the same again: only what is not well is done again");
+    if outcome.previous != outcome.generation {
+        hint(&format!("`rick-activate rollback {}` goes back", outcome.previous));
+    }
+    NOT_WELL
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn print(text: &str) {
+    // Whoever reads may have gone away.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn show(error: &anyhow::Error) {
+    complain(&format!("{error:#}"));
+    for line in help_for(error) {
+        hint(&line);
+    }
+}
+
+fn complain(text: &str) {
+    say("error", "1;31", text);
+}
+
+fn hint(text: &str) {
+    say("help", "1;36", text);
+}
+
+fn say(word: &str, colour: &str, text: &str) {
+    let plain =
+        !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let _ = if plain {
+        writeln!(io::stderr(), "{word}: {text}")
+    } else {
+        writeln!(io::stderr(), "\x1b[{colour}m{word}\x1b[0m: {text}")
+    };
+}
+
+fn usage(message: &str) -> ! {
+    Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit()
+}

@@ -1,0 +1,198 @@
+//! Does what a manifest says make sense? Asked before anything is touched, so that later stages need not ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::layer::Files;
+use super::refusal::{Refusal, refuse};
+use crate::bundle::manifest::{Accounts, HostManifest};
+use crate::bundle::names::{BundlePath, Label};
+use crate::bundle::token::{self, Piece, Token};
+
+/// Refuses a manifest that could lead anywhere but into its own generation, or that contradicts itself.
+pub fn check_manifest(manifest: &HostManifest) -> Result<()> {
+    manifest.files.keys().try_for_each(check_place)?;
+    check_modes(manifest)?;
+    manifest.links.iter().try_for_each(|(path, target)| check_link(path, target))?;
+    check_overlaps(manifest)?;
+    check_units(manifest)?;
+    manifest.images.keys().try_for_each(|name| check_image_name(name))
+}
+
+/// Refuses tokens that are malformed or name what the manifest does not.
+pub fn check_tokens(manifest: &HostManifest, files: &Files) -> Result<()> {
+    let objects = objects_of(manifest);
+    for (path, bytes) in files.iter().filter(|(path, _)| manifest.files[*path].tokens) {
+        let in_file = |why: String| Refusal::new(format!("`{path}` of the bundle is refused: {why}"));
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| in_file("it holds tokens and is no text".to_owned()))?;
+        for piece in token::pieces(text).map_err(in_file)? {
+            if let Piece::Token(token) = piece
+                && !is_known(&token, &manifest.accounts, &objects)
+            {
+                return Err(in_file(format!("the manifest knows nothing of `{token}`")).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The configuration directories of a manifest, with the paths of their files.
+pub fn objects_of(manifest: &HostManifest) -> BTreeMap<Label, Vec<BundlePath>> {
+    let mut objects: BTreeMap<Label, Vec<BundlePath>> = BTreeMap::new();
+    for path in manifest.files.keys() {
+        if let Some((name, _)) = object_path(path) {
+            objects.entry(name).or_default().push(path.clone());
+        }
+    }
+    objects
+}
+
+/// The object that a path lies in, and the path inside it.
+pub fn object_path(path: &BundlePath) -> Option<(Label, &str)> {
+    let (name, inside) = path.as_str().strip_prefix("objects/")?.split_once('/')?;
+    Some((name.parse().ok()?, inside))
+}
+
+fn is_known(token: &Token, accounts: &Accounts, objects: &BTreeMap<Label, Vec<BundlePath>>) -> bool {
+    match token {
+        Token::Uid(name) => accounts.users.contains_key(name),
+        Token::Gid(name) => accounts.groups.contains_key(name),
+        Token::Object(name) => objects.contains_key(name),
+    }
+}
+
+fn check_place(path: &BundlePath) -> Result<()> {
+    let known = match path.as_str().split_once('/') {
+        None => matches!(path.as_str(), "sysusers.conf" | "tmpfiles.conf"),
+        Some(("objects", _)) => object_path(path).is_some(),
+        Some((top, _)) => matches!(top, "units" | "quadlets" | "etc"),
+    };
+    if known { Ok(()) } else { refuse!("`{path}` has no place in a bundle") }
+}
+
+fn check_modes(manifest: &HostManifest) -> Result<()> {
+    match manifest.files.iter().find(|(_, file)| !matches!(file.mode, 0o644 | 0o755)) {
+        Some((path, file)) => refuse!("`{path}` has mode {:o}, and 644 and 755 are allowed", file.mode),
+        None => Ok(()),
+    }
+}
+
+fn check_link(path: &BundlePath, target: &str) -> Result<()> {
+    if !path.as_str().starts_with("units/") {
+        refuse!("the link `{path}` of the bundle is refused: only units/ may hold links");
+    }
+    let name = target.strip_prefix("../").unwrap_or(target);
+    let plain = !name.contains('/') && name.parse::<BundlePath>().is_ok();
+    if target == "/dev/null" || plain {
+        return Ok(());
+    }
+    refuse!("the link `{path}` of the bundle is refused: `{}` leads out of units/", target.escape_debug())
+}
+
+/// No path may be below another one that is a file or link.
+fn check_overlaps(manifest: &HostManifest) -> Result<()> {
+    let mut all: BTreeSet<&str> = BTreeSet::new();
+    for path in manifest.files.keys().chain(manifest.links.keys()) {
+        if !all.insert(path.as_str()) {
+            refuse!("the bundle has `{path}` as a file and as a link");
+        }
+    }
+    for path in &all {
+        let mut slashes = path.match_indices('/');
+        if let Some((at, _)) = slashes.find(|(at, _)| all.contains(&path[..*at])) {
+            refuse!("the bundle has `{}` as a file and as a directory", &path[..at]);
+        }
+    }
+    Ok(())
+}
+
+fn check_units(manifest: &HostManifest) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for unit in &manifest.units {
+        if !seen.insert(&unit.name) {
+            refuse!("the bundle lists the unit `{}` twice", unit.name);
+        }
+        let known =
+            |path: &&BundlePath| !manifest.files.contains_key(*path) && !manifest.links.contains_key(*path);
+        if let Some(path) = unit.restart_on.iter().chain(&unit.reload_on).find(known) {
+            refuse!("the unit `{}` depends on `{path}`, which the bundle does not have", unit.name);
+        }
+    }
+    Ok(())
+}
+
+/// `localhost/NAME:TAG` in the characters that every container tool takes.
+fn check_image_name(name: &str) -> Result<()> {
+    let part = |text: &str, more: &[char]| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+    };
+    let good =
+        name.strip_prefix("localhost/").and_then(|rest| rest.split_once(':')).is_some_and(|(app, tag)| {
+            app.split('/').all(|app| part(app, &['.', '_', '-'])) && part(tag, &['.', '_', '-'])
+        });
+    if good { Ok(()) } else { refuse!("`{}` is no image name: `localhost/NAME:TAG` is", name.escape_debug()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::testing::Build;
+
+    fn refused(build: &Build) -> String {
+        check_manifest(&build.manifest()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_manifest_stays_in_its_generation() {
+        for (path, target) in [
+            ("units/a.service", "/etc/shadow"),
+            ("units/a.service", "../../x"),
+            ("units/a.service", ".."),
+            ("units/a.service", ""),
+            ("units/a.service", "../a/b"),
+            ("quadlets/a.container", "b.container"),
+        ] {
+            assert!(refused(&Build::new("h").link(path, target)).contains("is refused"), "{path} → {target}");
+        }
+        for place in ["manifest.json", "digest", "objects/a", "objects/A/b", "store/a"] {
+            assert!(refused(&Build::new("h").file(place, "")).contains("has no place"), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_way_out_for_a_file() {
+        let build = Build::new("h").link("units/a.wants", "../b").file("units/a.wants/c", "");
+        assert_eq!(refused(&build), "the bundle has `units/a.wants` as a file and as a directory");
+        let build = Build::new("h").link("units/a", "b").file("units/a", "");
+        assert_eq!(refused(&build), "the bundle has `units/a` as a file and as a link");
+    }
+
+    #[test]
+    fn image_names_are_plain() {
+        assert!(check_image_name("localhost/whoami:1.0").is_ok());
+        for wrong in [
+            "whoami:1",
+            "localhost/whoami",
+            "localhost/:1",
+            "localhost/a:-x",
+            "localhost/a:b:c",
+            "localhost/../a:1",
+        ] {
+            assert!(check_image_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tokens_name_what_the_manifest_has() {
+        let build = Build::new("h").text("units/a.service", "User=@rick(uid:app)");
+        let manifest = build.manifest();
+        let why = check_tokens(&manifest, &build.bytes()).unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "`units/a.service` of the bundle is refused: the manifest knows nothing of `@rick(uid:app)`"
+        );
+    }
+}

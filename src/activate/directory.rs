@@ -1,0 +1,117 @@
+//! A host that does not run: the root directory of one. Files and accounts are real, units and images are not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+
+use super::applied::Applied;
+use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::state::State;
+use super::systemd::run;
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::Check;
+use crate::bundle::names::UnitName;
+
+/// A root directory. What was applied to it is taken to run, and what is asked of its units to happen, so that plans read as they would on
+/// the host.
+#[derive(Debug)]
+pub struct Directory {
+    state: State,
+    running: Mutex<BTreeSet<UnitName>>,
+}
+
+impl Directory {
+    /// The host whose root directory `state` is in.
+    pub fn open(state: &State) -> Result<Self> {
+        let running = Applied::read(state)?.units.into_keys().collect();
+        Ok(Self { state: state.clone(), running: Mutex::new(running) })
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeSet<UnitName>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        command.arg(format!("--root={}", self.state.root().display()));
+        command
+    }
+}
+
+impl Host for Directory {
+    fn name(&self) -> Result<String> {
+        let path = self.state.on_host("/etc/hostname");
+        fs::read_to_string(&path).map(|name| name.trim().to_owned()).with_context(|| {
+            format!("cannot read the host's name from {} (`--host` gives it too)", path.display())
+        })
+    }
+
+    /// Never booted.
+    fn boot_id(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>> {
+        let running = self.running();
+        let state = |unit: &UnitName| UnitState {
+            load: LoadState::Loaded,
+            active: if running.contains(unit) { ActiveState::Active } else { ActiveState::Inactive },
+            ..UnitState::default()
+        };
+        Ok(units.iter().map(state).collect())
+    }
+
+    fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
+        let mut running = self.running();
+        for unit in units {
+            match verb {
+                Verb::Stop => drop(running.remove(unit)),
+                Verb::Reload => {}
+                Verb::Restart | Verb::Start => drop(running.insert(unit.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    fn reset_failed(&self, _units: &[UnitName]) -> Result<()> {
+        Ok(())
+    }
+
+    fn daemon_reload(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// There is no podman to ask.
+    fn check_quadlets(&self, _directory: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn sysusers(&self, file: &Path) -> Result<()> {
+        run(self.tool("systemd-sysusers").arg(file)).map(drop)
+    }
+
+    fn tmpfiles(&self, file: &Path) -> Result<()> {
+        run(self.tool("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
+    }
+
+    /// Nothing to load them into: they wait in the layout.
+    fn missing_images(&self, _images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn load_image(&self, _layout: &Path, _name: &str, _digest: &Digest) -> Result<()> {
+        Ok(())
+    }
+
+    fn journal(&self, _log: Log<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn answers(&self, _check: &Check) -> Result<()> {
+        Ok(())
+    }
+}

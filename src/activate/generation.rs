@@ -1,0 +1,169 @@
+//! Numbered generations, and the one link that says which of them the host has.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+
+use super::desired::Desired;
+use super::refusal::{Refusal, refuse};
+use super::state::State;
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::HostManifest;
+use crate::bundle::names::BundlePath;
+use crate::durable;
+
+/// The manifest of a generation, inside it.
+pub const MANIFEST: &str = "manifest.json";
+/// The digest of the build that a generation came from, inside it.
+pub const DIGEST: &str = "digest";
+/// The directories that every generation has, so that no anchor ever leads nowhere.
+pub const DIRECTORIES: [&str; 4] = ["units", "quadlets", "etc", "objects"];
+/// The files that every generation has, for the same reason.
+pub const FILES: [&str; 2] = ["sysusers.conf", "tmpfiles.conf"];
+
+/// A generation that lies on this host.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Its number.
+    pub number: u32,
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What it came from; nothing for generation 0.
+    pub content: Option<Content>,
+}
+
+/// What a generation came from.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The digest of the build.
+    pub digest: Digest,
+    /// What the build said about this host.
+    pub manifest: HostManifest,
+}
+
+impl Generation {
+    /// Reads generation `number`.
+    pub fn read(state: &State, number: u32) -> Result<Self> {
+        let directory = state.generation(number);
+        if !directory.is_dir() {
+            return Err(Refusal::new(format!("there is no generation {number} on this host"))
+                .help("`rick-activate list` shows those that there are")
+                .into());
+        }
+        let content = if number == 0 { None } else { Some(read_content(&directory, number)?) };
+        Ok(Self { number, directory, content })
+    }
+
+    /// The generation that the host has; `None` on a host that rick never touched.
+    pub fn current(state: &State) -> Result<Option<Self>> {
+        current_number(state)?.map(|number| Self::read(state, number)).transpose()
+    }
+
+    /// What the host manifest says; nothing for generation 0.
+    pub fn manifest(&self) -> Option<&HostManifest> {
+        self.content.as_ref().map(|content| &content.manifest)
+    }
+
+    /// The units that it wants, with the keys of what they read.
+    pub fn desired(&self) -> Result<Desired> {
+        let Some(manifest) = self.manifest() else { return Ok(Desired::default()) };
+        Desired::of(manifest, |path| self.read_file(path))
+    }
+
+    /// When it came to be.
+    pub fn made(&self) -> Option<SystemTime> {
+        fs::metadata(&self.directory).and_then(|found| found.modified()).ok()
+    }
+
+    fn read_file(&self, path: &BundlePath) -> Result<Vec<u8>> {
+        let path = self.directory.join(path.as_str());
+        fs::read(&path)
+            .with_context(|| format!("generation {} is damaged: cannot read {}", self.number, path.display()))
+    }
+}
+
+/// The numbers of all generations, ascending.
+pub fn numbers(state: &State) -> Result<Vec<u32>> {
+    let path = state.generations();
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read {}", path.display()))?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The number that a new generation gets: higher than any there is.
+pub fn next_number(state: &State) -> Result<u32> {
+    Ok(numbers(state)?.last().map_or(1, |highest| highest + 1))
+}
+
+/// The number of the generation that the host has.
+pub fn current_number(state: &State) -> Result<Option<u32>> {
+    let Some(target) = durable::read_link_if_there(&state.current())? else { return Ok(None) };
+    match target.strip_prefix("gens").ok().and_then(Path::to_str).and_then(|number| number.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => {
+            refuse!("{} leads to {}, which is no generation", state.current().display(), target.display())
+        }
+    }
+}
+
+/// The generation to go back to: the one asked for, or the nearest below the current one.
+pub fn to_go_back_to(state: &State, asked: Option<u32>) -> Result<Generation> {
+    let Some(current) = current_number(state)? else {
+        refuse!("there is nothing to go back to: rick never activated anything on this host");
+    };
+    let nearest = || numbers(state).map(|all| all.into_iter().rfind(|number| *number < current));
+    match asked.map_or_else(nearest, |asked| Ok(Some(asked)))? {
+        Some(number) if number == current => refuse!("generation {number} is the current one"),
+        Some(number) => Generation::read(state, number),
+        None => refuse!("there is nothing before generation {current} to go back to"),
+    }
+}
+
+/// **The commit**: from this rename on the host has generation `number`, and before it the old one.
+pub fn commit(state: &State, number: u32) -> Result<()> {
+    durable::replace_link(&state.current(), &Path::new("gens").join(number.to_string()))
+}
+
+fn read_content(directory: &Path, number: u32) -> Result<Content> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        fs::read(&path)
+            .with_context(|| format!("generation {number} is damaged: cannot read {}", path.display()))
+    };
+    let damaged = |why: String| Refusal::new(format!("generation {number} is damaged: {why}"));
+    let manifest = HostManifest::parse(&read(MANIFEST)?).map_err(damaged)?;
+    let digest = String::from_utf8_lossy(&read(DIGEST)?).trim().parse().map_err(damaged)?;
+    Ok(Content { digest, manifest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn going_back_takes_the_nearest_below() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::new(dir.path());
+        assert!(to_go_back_to(&state, None).unwrap_err().to_string().contains("never activated"));
+        fs::create_dir_all(state.generation(0)).unwrap();
+        commit(&state, 0).unwrap();
+        assert!(to_go_back_to(&state, None).unwrap_err().to_string().contains("nothing before generation 0"));
+        fs::create_dir_all(state.generation(7)).unwrap();
+        commit(&state, 7).unwrap();
+        assert_eq!(to_go_back_to(&state, None).unwrap().number, 0);
+        assert!(to_go_back_to(&state, Some(7)).unwrap_err().to_string().contains("is the current one"));
+        assert!(to_go_back_to(&state, Some(3)).unwrap_err().to_string().contains("no generation 3"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The seam: all that the activator asks of a host beside files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::Check;
+use crate::bundle::names::UnitName;
+
+/// A host that can be switched: a running one, or the root directory of one that does not run.
+pub trait Host: Sync {
+    /// What the host calls itself.
+    fn name(&self) -> Result<String>;
+
+    /// The boot that it is in.
+    fn boot_id(&self) -> Result<String>;
+
+    /// What holds of each unit, in their order. One question for all.
+    fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>>;
+
+    /// Does one thing to some units, queued in their order, and waits until all is done.
+    fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()>;
+
+    /// Forgets that units failed, so that they may be started again.
+    fn reset_failed(&self, units: &[UnitName]) -> Result<()>;
+
+    /// Makes systemd read all units again, generators included.
+    fn daemon_reload(&self) -> Result<()>;
+
+    /// Refuses Quadlets that podman would not turn into units, without touching the host.
+    fn check_quadlets(&self, directory: &Path) -> Result<()>;
+
+    /// Makes the accounts of a sysusers file that do not exist.
+    fn sysusers(&self, file: &Path) -> Result<()>;
+
+    /// Makes what a tmpfiles file asks for.
+    fn tmpfiles(&self, file: &Path) -> Result<()>;
+
+    /// Which of these images the container storage does not have. One question for all.
+    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>>;
+
+    /// Copies an image from an OCI layout into the container storage.
+    fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()>;
+
+    /// The last lines of a log, for a message; empty if there is none.
+    fn journal(&self, log: Log<'_>) -> Vec<String>;
+
+    /// Asks once whether something answers.
+    fn answers(&self, check: &Check) -> Result<()>;
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug)]
+pub enum Log<'a> {
+    /// That of one run of a unit, or of all of them in this boot.
+    Unit(&'a UnitName, Option<&'a str>),
+    /// That of the generator which turns Quadlets into units.
+    Quadlet,
+}
+
+/// What can be done to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Stop it.
+    Stop,
+    /// Have it read its configuration again.
+    Reload,
+    /// Stop and start it.
+    Restart,
+    /// Start it.
+    Start,
+}
+
+impl Verb {
+    /// systemctl's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Reload => "reload",
+            Self::Restart => "restart",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// What systemd says of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitState {
+    /// Whether it has a definition.
+    pub load: LoadState,
+    /// Whether it runs.
+    pub active: ActiveState,
+    /// It is down, and waits to be started again by itself.
+    pub auto_restart: bool,
+    /// The run that it is in.
+    pub invocation_id: Option<String>,
+    /// How the last run went; `success` if well.
+    pub result: String,
+    /// How the last reload went; `success` if well, empty if it is no service.
+    pub reload_result: String,
+    /// It is of type oneshot: being over is its purpose.
+    pub oneshot: bool,
+    /// When it was last to be started, a condition of its own said no.
+    pub condition_failed: bool,
+}
+
+/// Whether a unit has a definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LoadState {
+    /// It has.
+    Loaded,
+    /// It has none.
+    #[default]
+    NotFound,
+    /// It is hidden.
+    Masked,
+    /// It has one that systemd does not take; systemd's word for why.
+    Wrong(String),
+}
+
+/// Whether a unit runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ActiveState {
+    /// It runs.
+    Active,
+    /// It is coming up.
+    Activating,
+    /// It is going down.
+    Deactivating,
+    /// It does not run.
+    #[default]
+    Inactive,
+    /// It does not run, and should.
+    Failed,
+}
+
+impl UnitState {
+    /// It runs or comes up.
+    pub fn runs(&self) -> bool {
+        matches!(self.active, ActiveState::Active | ActiveState::Activating) && !self.auto_restart
+    }
+
+    /// It broke down.
+    pub fn failed(&self) -> bool {
+        self.active == ActiveState::Failed || self.auto_restart
+    }
+
+    /// It does not run, and rightly so: it did its work, or its own condition kept it from starting.
+    pub fn is_done(&self) -> bool {
+        self.active == ActiveState::Inactive
+            && matches!(self.result.as_str(), "" | "success")
+            && (self.oneshot || self.condition_failed)
+    }
+}

@@ -1,0 +1,92 @@
+//! Container images: kept in an OCI layout, and copied from there into the container storage.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::host::Host;
+use super::receive::Received;
+use super::refusal::Refusal;
+use super::report::Report;
+use super::state::State;
+use crate::bundle::digest::Digest;
+use crate::bundle::oci::{self, Descriptor, Index};
+use crate::durable;
+
+/// Puts the blobs that came with a bundle into the layout, durably.
+///
+/// The layout names each image by the digest of its manifest, not by its tag: a tag moves on with the next bundle, and going back needs
+/// the old image under it.
+pub fn keep(state: &State, received: &Received) -> Result<()> {
+    if received.images.is_empty() {
+        return Ok(());
+    }
+    durable::make_directory(&state.images(), 0o700)?;
+    durable::make_directory(&state.images().join("blobs/sha256"), 0o755)?;
+    if !received.blobs.is_empty() {
+        durable::sync_filesystem(&state.incoming())?;
+    }
+    for digest in &received.blobs {
+        durable::rename(&state.incoming().join(digest.hex()), &state.image_blob(digest))?;
+    }
+    list(state, &received.images)
+}
+
+/// Copies the images called `missing` into the container storage.
+pub fn load(
+    state: &State,
+    host: &dyn Host,
+    images: &BTreeMap<String, Digest>,
+    missing: &[String],
+    report: &mut Report,
+) -> Result<()> {
+    for (name, digest) in images.iter().filter(|(name, _)| missing.contains(name)) {
+        if !state.image_blob(digest).is_file() {
+            return Err(Refusal::new(format!(
+                "the image `{name}` ({digest}) is neither in the bundle nor on this host"
+            ))
+            .help("activate a bundle that was compiled with its images")
+            .into());
+        }
+        report.line("load", name);
+        host.load_image(&state.images(), name, digest)?;
+    }
+    Ok(())
+}
+
+/// The images that the container storage lacks. Nobody is asked if there are none to ask about.
+pub fn missing(host: &dyn Host, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+    if images.is_empty() { Ok(Vec::new()) } else { host.missing_images(images) }
+}
+
+fn list(state: &State, images: &[Descriptor]) -> Result<()> {
+    let layout = state.images().join("oci-layout");
+    if !layout.is_file() {
+        durable::replace_file(&layout, oci::LAYOUT.as_bytes(), 0o644)?;
+    }
+    let path = state.images().join("index.json");
+    let before = match durable::read_if_there(&path)? {
+        Some(bytes) => {
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?
+        }
+        None => Index {
+            schema_version: 2,
+            media_type: oci::INDEX.to_owned(),
+            artifact_type: None,
+            manifests: Vec::new(),
+        },
+    };
+    let mut index: Index = before.clone();
+    let known =
+        |index: &Index, image: &Descriptor| index.manifests.iter().any(|entry| entry.digest == image.digest);
+    for image in images {
+        if !known(&index, image) {
+            let annotations = BTreeMap::from([(oci::REF_NAME.to_owned(), image.digest.hex())]);
+            index.manifests.push(Descriptor { annotations, ..image.clone() });
+        }
+    }
+    if index == before {
+        return Ok(());
+    }
+    durable::replace_file(&path, &oci::canonical_json(&index)?, 0o644)
+}

@@ -1,0 +1,444 @@
+//! Desired against applied and live → what is to be done, with nothing left to decide. Pure: a plan can be shown as well as
+//! carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::applied::{Applied, AppliedUnit};
+use super::desired::{Desired, Wanted};
+use super::host::{UnitState, Verb};
+use crate::bundle::manifest::Role;
+use crate::bundle::names::UnitName;
+
+/// What is known when a plan is made.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The units of the generation to come.
+    pub desired: &'a Desired,
+    /// What the running units were last started with.
+    pub applied: &'a Applied,
+    /// The units of the generation that the host has now: nobody else's, whatever the record says.
+    pub ours: &'a BTreeSet<UnitName>,
+    /// The units as systemd has them; one that is not here is not loaded.
+    pub live: &'a BTreeMap<UnitName, UnitState>,
+}
+
+/// What is to be done to units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps in order: stops, reloads, then restarts and starts in the order of their dependencies.
+    pub steps: Vec<Step>,
+    /// The units of others that are to run again when rick lets go, once this plan is carried out.
+    pub displaced: BTreeSet<UnitName>,
+}
+
+/// One thing to do to one unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What.
+    pub verb: Verb,
+    /// To which unit.
+    pub unit: UnitName,
+    /// And why.
+    pub reason: Reason,
+}
+
+/// Why a step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// It was not there before.
+    New,
+    /// What it was started with is no longer what it is.
+    UnitChanged,
+    /// What it reads again on a reload changed.
+    ConfigChanged,
+    /// It runs, and nothing says with what.
+    TakenOver,
+    /// It should run.
+    NotRunning,
+    /// It should run, and failed.
+    Failed,
+    /// Its socket can only be restarted while it is down.
+    SocketChanged,
+    /// The generation hides it.
+    Masked,
+    /// The generation does not have it.
+    Gone,
+    /// It ran before rick took its name or hid it.
+    GivenBack,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::UnitChanged => "it changed",
+            Self::ConfigChanged => "its configuration changed",
+            Self::TakenOver => "taken over",
+            Self::NotRunning => "not running",
+            Self::Failed => "it had failed",
+            Self::SocketChanged => "its socket changed",
+            Self::Masked => "masked",
+            Self::Gone => "gone from the environment",
+            Self::GivenBack => "it ran before rick took its name",
+        })
+    }
+}
+
+impl Plan {
+    /// The steps of one verb.
+    pub fn of(&self, verb: Verb) -> Vec<UnitName> {
+        self.steps.iter().filter(|step| step.verb == verb).map(|step| step.unit.clone()).collect()
+    }
+
+    /// Restarts and starts in order, neighbours of one verb together, so that each call finds its dependencies done.
+    pub fn batches(&self) -> Vec<(Verb, Vec<UnitName>)> {
+        let mut batches: Vec<(Verb, Vec<UnitName>)> = Vec::new();
+        for step in self.steps.iter().filter(|step| matches!(step.verb, Verb::Restart | Verb::Start)) {
+            match batches.last_mut() {
+                Some((verb, units)) if *verb == step.verb => units.push(step.unit.clone()),
+                _ => batches.push((step.verb, vec![step.unit.clone()])),
+            }
+        }
+        batches
+    }
+}
+
+/// Decides.
+pub fn plan(situation: &Situation<'_>) -> Plan {
+    let mut steps = departures(situation);
+    steps.extend(situation.desired.units.iter().filter_map(|unit| situation.step_for(unit)));
+    free_sockets(situation, &mut steps);
+    // Stable: within a rank the order of dependencies stays. Restarts and starts share a rank.
+    steps.sort_by_key(|step| (rank(step.verb), stop_rank(step)));
+    Plan { steps, displaced: situation.displaced() }
+}
+
+impl Situation<'_> {
+    fn runs(&self, unit: &UnitName) -> bool {
+        self.live.get(unit).is_some_and(UnitState::runs)
+    }
+
+    fn is_ours(&self, unit: &UnitName) -> bool {
+        self.ours.contains(unit) || self.applied.units.contains_key(unit)
+    }
+
+    fn step_for(&self, unit: &Wanted) -> Option<Step> {
+        let (verb, reason) = match unit.role {
+            Role::Mask => self.runs(&unit.name).then_some((Verb::Stop, Reason::Masked)),
+            Role::Run | Role::Follow if self.runs(&unit.name) => self.change_of(unit),
+            Role::Run => self.start_of(unit),
+            Role::Follow => None,
+        }?;
+        Some(Step { verb, unit: unit.name.clone(), reason })
+    }
+
+    /// For a unit that runs.
+    fn change_of(&self, unit: &Wanted) -> Option<(Verb, Reason)> {
+        if matches!(unit.name.kind(), "target" | "slice") {
+            // They run nothing. Restarting one would pull everything behind it along.
+            return None;
+        }
+        match self.applied.units.get(&unit.name) {
+            None if self.ours.contains(&unit.name) => Some((Verb::Restart, Reason::UnitChanged)),
+            None => Some((Verb::Restart, Reason::TakenOver)),
+            Some(applied) if applied.restart_key != unit.restart_key => {
+                Some((Verb::Restart, Reason::UnitChanged))
+            }
+            Some(applied) if unit.reload_key.is_some() && applied.reload_key != unit.reload_key => {
+                Some((Verb::Reload, Reason::ConfigChanged))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// For a unit that should run and does not.
+    fn start_of(&self, unit: &Wanted) -> Option<(Verb, Reason)> {
+        let live = self.live.get(&unit.name);
+        let applied = self.applied.units.get(&unit.name);
+        let as_wanted = applied.is_some_and(|applied: &AppliedUnit| applied.is(unit));
+        if as_wanted && live.is_some_and(UnitState::is_done) {
+            return None;
+        }
+        let reason = match applied {
+            _ if live.is_some_and(UnitState::failed) => Reason::Failed,
+            None => Reason::New,
+            Some(_) if as_wanted => Reason::NotRunning,
+            Some(_) => Reason::UnitChanged,
+        };
+        Some((Verb::Start, reason))
+    }
+
+    /// The units of others that will have to come back one day.
+    fn displaced(&self) -> BTreeSet<UnitName> {
+        let names = self.desired.names();
+        let still = self.applied.displaced.iter().filter(|unit| names.contains(*unit));
+        let new = names.iter().filter(|unit| self.runs(unit) && !self.is_ours(unit));
+        still.chain(new).cloned().collect()
+    }
+}
+
+/// The units that the new generation does not have: stopped while the old definitions are there, and what they displaced given back.
+fn departures(situation: &Situation<'_>) -> Vec<Step> {
+    let names = situation.desired.names();
+    let gone = situation.applied.units.keys().chain(situation.ours).collect::<BTreeSet<_>>();
+    let gone = gone.into_iter().filter(|unit| !names.contains(*unit));
+    let mut steps = Vec::new();
+    for unit in gone {
+        if situation.runs(unit) {
+            steps.push(Step { verb: Verb::Stop, unit: unit.clone(), reason: Reason::Gone });
+        }
+        if situation.applied.displaced.contains(unit) {
+            steps.push(Step { verb: Verb::Start, unit: unit.clone(), reason: Reason::GivenBack });
+        }
+    }
+    steps
+}
+
+/// systemd refuses to restart a socket while its service runs: the service goes down first, and comes up after it.
+fn free_sockets(situation: &Situation<'_>, steps: &mut Vec<Step>) {
+    let restarted: BTreeSet<String> = steps
+        .iter()
+        .filter(|step| step.verb == Verb::Restart && step.unit.kind() == "socket")
+        .map(|step| step.unit.stem().to_owned())
+        .collect();
+    let behind = |unit: &&Wanted| unit.name.kind() == "service" && restarted.contains(unit.name.stem());
+    for service in situation.desired.units.iter().filter(behind).filter(|unit| situation.runs(&unit.name)) {
+        let step = |verb| Step { verb, unit: service.name.clone(), reason: Reason::SocketChanged };
+        steps.push(step(Verb::Stop));
+        let planned = steps.iter().position(|other| other.unit == service.name && other.verb != Verb::Stop);
+        match (planned, service.role) {
+            (Some(at), Role::Run) => steps[at] = step(Verb::Start),
+            // The socket starts it.
+            (Some(at), _) => drop(steps.remove(at)),
+            (None, Role::Run) => steps.push(step(Verb::Start)),
+            (None, _) => {}
+        }
+    }
+}
+
+fn rank(verb: Verb) -> u8 {
+    match verb {
+        Verb::Stop => 0,
+        Verb::Reload => 1,
+        Verb::Restart | Verb::Start => 2,
+    }
+}
+
+/// What could start a service again is stopped before it.
+fn stop_rank(step: &Step) -> bool {
+    step.verb == Verb::Stop && !matches!(step.unit.kind(), "timer" | "socket" | "path" | "automount")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::host::{ActiveState, LoadState};
+    use crate::bundle::digest::Digest;
+
+    /// `NAME ROLE RESTART-KEY RELOAD-KEY`, the last `-` for none.
+    fn desired(units: &[&str]) -> Desired {
+        let unit = |line: &&str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let role = match words[1] {
+                "run" => Role::Run,
+                "follow" => Role::Follow,
+                _ => Role::Mask,
+            };
+            Wanted {
+                name: words[0].parse().unwrap(),
+                role,
+                restart_key: Digest::of(words[2].as_bytes()),
+                reload_key: (words[3] != "-").then(|| Digest::of(words[3].as_bytes())),
+            }
+        };
+        Desired { units: units.iter().map(unit).collect() }
+    }
+
+    struct Case {
+        applied: Applied,
+        ours: BTreeSet<UnitName>,
+        live: BTreeMap<UnitName, UnitState>,
+    }
+
+    impl Case {
+        /// A host on which `units` were applied and run.
+        fn running(units: &[&str]) -> Self {
+            let before = desired(units);
+            let mut case = Self { applied: Applied::default(), ours: before.names(), live: BTreeMap::new() };
+            for unit in &before.units {
+                case.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, None));
+                if unit.role != Role::Mask {
+                    case = case.live(unit.name.as_str(), ActiveState::Active);
+                }
+            }
+            case
+        }
+
+        fn live(mut self, unit: &str, active: ActiveState) -> Self {
+            let state = UnitState { load: LoadState::Loaded, active, ..UnitState::default() };
+            self.live.insert(unit.parse().unwrap(), state);
+            self
+        }
+
+        fn plan(&self, units: &[&str]) -> Plan {
+            let desired = desired(units);
+            plan(&Situation { desired: &desired, applied: &self.applied, ours: &self.ours, live: &self.live })
+        }
+
+        fn steps(&self, units: &[&str]) -> Vec<String> {
+            let told = |step: &Step| format!("{} {}: {}", step.verb.word(), step.unit, step.reason);
+            self.plan(units).steps.iter().map(told).collect()
+        }
+    }
+
+    #[test]
+    fn nothing_changed_means_nothing_to_do() {
+        let units = [
+            "a.service run 1 1",
+            "b.timer run 1 -",
+            "c.service follow 1 -",
+            "d.service mask 1 -",
+            "rick.target run 1 -",
+        ];
+        let case = Case::running(&units).live("c.service", ActiveState::Inactive);
+        assert!(case.steps(&units).is_empty());
+    }
+
+    #[test]
+    fn exactly_what_changed_moves() {
+        let case = Case::running(&[
+            "a.service run 1 1",
+            "b.service run 1 1",
+            "c.service run 1 -",
+            "d.service follow 1 -",
+        ]);
+        let after = [
+            "a.service run 2 2",
+            "b.service run 1 2",
+            "c.service run 1 -",
+            "d.service follow 2 -",
+            "e.service run 1 -",
+        ];
+        assert_eq!(
+            case.steps(&after),
+            [
+                "reload b.service: its configuration changed",
+                "restart a.service: it changed",
+                "restart d.service: it changed",
+                "start e.service: new",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_run_is_started_and_what_follows_is_left() {
+        let units = ["a.service run 1 -", "b.service follow 1 -", "c.service run 1 -"];
+        let case = Case::running(&units)
+            .live("a.service", ActiveState::Inactive)
+            .live("b.service", ActiveState::Inactive)
+            .live("c.service", ActiveState::Failed);
+        assert_eq!(case.steps(&units), ["start a.service: not running", "start c.service: it had failed"]);
+    }
+
+    #[test]
+    fn a_oneshot_that_did_its_work_is_left_until_it_changes() {
+        let mut case = Case::running(&["setup.service run 1 -"]);
+        let state = UnitState { load: LoadState::Loaded, oneshot: true, ..UnitState::default() };
+        case.live.insert("setup.service".parse().unwrap(), state);
+        assert!(case.steps(&["setup.service run 1 -"]).is_empty());
+        assert_eq!(case.steps(&["setup.service run 2 -"]), ["start setup.service: it changed"]);
+    }
+
+    #[test]
+    fn a_target_is_never_restarted() {
+        let case = Case::running(&["rick.target run 1 -"]);
+        assert!(case.steps(&["rick.target run 2 -"]).is_empty());
+    }
+
+    #[test]
+    fn what_left_is_stopped_with_its_timers_first() {
+        let case = Case::running(&["a.service run 1 -", "a.timer run 1 -", "b.service run 1 -"]);
+        assert_eq!(
+            case.steps(&["b.service run 1 -"]),
+            ["stop a.timer: gone from the environment", "stop a.service: gone from the environment"]
+        );
+    }
+
+    #[test]
+    fn a_unit_of_others_is_taken_over_and_given_back() {
+        let fresh = Case::running(&[])
+            .live("caddy.service", ActiveState::Active)
+            .live("valkey.service", ActiveState::Active);
+        let units = ["caddy.service run 1 1", "valkey.service mask 1 -", "new.service run 1 -"];
+        let taken = fresh.plan(&units);
+        assert_eq!(
+            fresh.steps(&units),
+            ["stop valkey.service: masked", "restart caddy.service: taken over", "start new.service: new"]
+        );
+        assert_eq!(
+            taken.displaced.iter().map(UnitName::as_str).collect::<Vec<_>>(),
+            ["caddy.service", "valkey.service"]
+        );
+
+        let mut ours = Case::running(&units);
+        ours.applied.displaced = taken.displaced;
+        assert_eq!(
+            ours.plan(&units).displaced,
+            ours.applied.displaced,
+            "remembered as long as the names are ours"
+        );
+        assert_eq!(
+            ours.steps(&["new.service run 1 -"]),
+            [
+                "stop caddy.service: gone from the environment",
+                "start caddy.service: it ran before rick took its name",
+                "start valkey.service: it ran before rick took its name",
+            ]
+        );
+        assert!(ours.plan(&["new.service run 1 -"]).displaced.is_empty());
+    }
+
+    #[test]
+    fn a_cut_short_switch_does_not_take_its_own_units_for_those_of_others() {
+        let mut case = Case::running(&["a.service run 1 -"]);
+        case.applied.units.clear();
+        let plan = case.plan(&["a.service run 1 -"]);
+        assert_eq!(plan.of(Verb::Restart).len(), 1);
+        assert!(plan.displaced.is_empty());
+    }
+
+    #[test]
+    fn a_socket_is_restarted_while_its_service_is_down() {
+        let case = Case::running(&[
+            "a.socket run 1 -",
+            "a.service run 1 -",
+            "b.socket run 1 -",
+            "b.service follow 1 -",
+        ]);
+        let after = ["a.socket run 2 -", "a.service run 2 -", "b.socket run 2 -", "b.service follow 2 -"];
+        assert_eq!(
+            case.steps(&after),
+            [
+                "stop a.service: its socket changed",
+                "stop b.service: its socket changed",
+                "restart a.socket: it changed",
+                "start a.service: its socket changed",
+                "restart b.socket: it changed",
+            ]
+        );
+    }
+
+    #[test]
+    fn batches_keep_the_order_of_dependencies() {
+        let case = Case::running(&["a.service run 1 -", "c.service run 1 -", "d.service run 1 -"]);
+        let after = ["a.service run 2 -", "b.service run 1 -", "c.service run 2 -", "d.service run 2 -"];
+        let batches = case.plan(&after).batches();
+        let told: Vec<String> =
+            batches.iter().map(|(verb, units)| format!("{} {}", verb.word(), units.len())).collect();
+        assert_eq!(told, ["restart 1", "start 1", "restart 2"]);
+    }
+}

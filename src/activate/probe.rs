@@ -1,0 +1,44 @@
+//! Does it answer? Probes are asked until they are answered or their time is up.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::host::Host;
+use super::report::{Problem, Report};
+use crate::bundle::manifest::{Check, Probe};
+
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks all probes; gives those that were not answered. Their times run side by side.
+pub fn probe(host: &dyn Host, probes: &[Probe], report: &mut Report) -> Vec<Problem> {
+    let start = Instant::now();
+    let mut problems = Vec::new();
+    for probe in probes {
+        let deadline = start + Duration::from_secs(u64::from(probe.timeout_s));
+        match answered_before(host, probe, deadline) {
+            Ok(()) => report.line("answers", &format!("{}: {}", probe.service, shown(&probe.check))),
+            Err(error) => problems.push(Problem::new(format!(
+                "{} did not answer within {} s: {error:#}",
+                probe.service, probe.timeout_s
+            ))),
+        }
+    }
+    problems
+}
+
+fn answered_before(host: &dyn Host, probe: &Probe, deadline: Instant) -> anyhow::Result<()> {
+    loop {
+        match host.answers(&probe.check) {
+            Err(_) if Instant::now() < deadline => sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+}
+
+fn shown(check: &Check) -> &str {
+    match check {
+        Check::Unix { path } => path.as_str(),
+        Check::Tcp { address } => address,
+    }
+}

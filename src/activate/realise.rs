@@ -1,0 +1,187 @@
+//! Tokens → what this host has. From here on every byte is the one that systemd will read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+
+use super::accounts::Ids;
+use super::check::{object_path, objects_of};
+use super::layer::Files;
+use super::refusal::Refusal;
+use super::state::STATE;
+use crate::bundle::digest::{Digest, Hashing};
+use crate::bundle::manifest::HostManifest;
+use crate::bundle::names::{AccountName, BundlePath, Label};
+use crate::bundle::token::{self, Token};
+
+/// The files of a host as they will lie there.
+#[derive(Debug)]
+pub struct Realised {
+    /// Every file, objects included.
+    pub files: Files,
+    /// The configuration directories by name: the digests of their realised content.
+    pub objects: BTreeMap<Label, Digest>,
+}
+
+/// Replaces all tokens. Accounts without a number yet stand as text in their places, which only a dry run ever sees.
+pub fn realise(files: Files, manifest: &HostManifest, ids: &Ids) -> Result<Realised> {
+    let mut realiser = Realiser {
+        manifest,
+        ids,
+        paths: objects_of(manifest),
+        realised: Realised { files: Files::new(), objects: BTreeMap::new() },
+        files,
+        open: Vec::new(),
+    };
+    let objects: Vec<Label> = realiser.paths.keys().cloned().collect();
+    for object in objects {
+        realiser.object(&object)?;
+    }
+    let rest: Vec<BundlePath> = realiser.files.keys().cloned().collect();
+    for path in rest {
+        realiser.file(&path)?;
+    }
+    Ok(realiser.realised)
+}
+
+struct Realiser<'a> {
+    manifest: &'a HostManifest,
+    ids: &'a Ids,
+    paths: BTreeMap<Label, Vec<BundlePath>>,
+    /// What is still to be done.
+    files: Files,
+    realised: Realised,
+    /// The objects that are being realised, the outermost first.
+    open: Vec<Label>,
+}
+
+impl Realiser<'_> {
+    fn object(&mut self, name: &Label) -> Result<Digest, Refusal> {
+        if let Some(done) = self.realised.objects.get(name) {
+            return Ok(*done);
+        }
+        if self.open.contains(name) {
+            return Err(Refusal::new(format!("the configuration directory `{name}` names itself")));
+        }
+        self.open.push(name.clone());
+        let paths = self.paths.get(name).cloned().unwrap_or_default();
+        for path in &paths {
+            self.file(path)?;
+        }
+        self.open.pop();
+        let digest = self.object_digest(&paths);
+        self.realised.objects.insert(name.clone(), digest);
+        Ok(digest)
+    }
+
+    fn file(&mut self, path: &BundlePath) -> Result<(), Refusal> {
+        let Some(bytes) = self.files.remove(path) else { return Ok(()) };
+        let tokens = self.manifest.files.get(path).is_some_and(|file| file.tokens);
+        let bytes = if tokens { self.text(path, &bytes)? } else { bytes };
+        self.realised.files.insert(path.clone(), bytes);
+        Ok(())
+    }
+
+    fn text(&mut self, path: &BundlePath, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let text = String::from_utf8_lossy(bytes);
+        let realised = token::realise(&text, |token| match token {
+            Token::Uid(name) => number(&self.ids.users, name, "uid"),
+            Token::Gid(name) => number(&self.ids.groups, name, "gid"),
+            Token::Object(name) => {
+                self.object(name).map(|digest| store_path(&digest)).map_err(|why| why.to_string())
+            }
+        });
+        realised
+            .map(String::into_bytes)
+            .map_err(|why| Refusal::new(format!("`{path}` cannot be realised: {why}")))
+    }
+
+    /// The digest of a configuration directory. For each file, sorted by the bytes of its path in the directory: path, NUL, mode in
+    /// octal, NUL, size in decimal, NUL, bytes. Changing this is a break: the store's names come from it.
+    fn object_digest(&self, paths: &[BundlePath]) -> Digest {
+        let mut hash = Hashing::new(io::sink());
+        for path in paths {
+            let (Some((_, inside)), Some(bytes)) = (object_path(path), self.realised.files.get(path)) else {
+                continue;
+            };
+            let mode = self.manifest.files.get(path).map_or(0, |file| file.mode);
+            // A sink takes everything.
+            let _ = write!(hash, "{inside}\0{mode:o}\0{}\0", bytes.len());
+            let _ = hash.write_all(bytes);
+        }
+        hash.finish().1
+    }
+}
+
+/// Where an object stands on the host.
+fn store_path(digest: &Digest) -> String {
+    format!("{STATE}/store/{}", digest.hex())
+}
+
+fn number(
+    ids: &BTreeMap<AccountName, Option<u32>>,
+    name: &AccountName,
+    kind: &str,
+) -> Result<String, String> {
+    match ids.get(name) {
+        Some(Some(number)) => Ok(number.to_string()),
+        Some(None) => Ok(format!("<{kind} of {name}, to be given>")),
+        None => Err(format!("no {kind} of `{name}` is known")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::testing::Build;
+
+    fn done(build: &Build) -> Result<Realised> {
+        let ids = Ids { users: [("app".parse().unwrap(), Some(961))].into(), groups: BTreeMap::new() };
+        realise(build.bytes(), &build.manifest(), &ids)
+    }
+
+    fn file<'a>(realised: &'a Realised, path: &str) -> &'a str {
+        std::str::from_utf8(&realised.files[&path.parse::<BundlePath>().unwrap()]).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_store_paths_stand_in_the_text() {
+        let build = Build::new("h")
+            .text("units/a.service", "User=@rick(uid:app) @rick(object:conf)/x")
+            .text("objects/conf/x", "uid=@rick(uid:app)")
+            .file("objects/conf/payload", "@rick(uid:app)");
+        let realised = done(&build).unwrap();
+        let digest = realised.objects[&"conf".parse().unwrap()];
+        assert_eq!(
+            file(&realised, "units/a.service"),
+            format!("User=961 /var/lib/rick/store/{}/x", digest.hex())
+        );
+        assert_eq!(file(&realised, "objects/conf/x"), "uid=961");
+        assert_eq!(
+            file(&realised, "objects/conf/payload"),
+            "@rick(uid:app)",
+            "payload files are never touched"
+        );
+    }
+
+    #[test]
+    fn an_object_may_name_another_but_not_itself() {
+        let chain = Build::new("h").text("objects/a/x", "@rick(object:b)").text("objects/b/x", "end");
+        let realised = done(&chain).unwrap();
+        assert!(file(&realised, "objects/a/x").ends_with(&realised.objects[&"b".parse().unwrap()].hex()));
+        let ring =
+            Build::new("h").text("objects/a/x", "@rick(object:b)").text("objects/b/x", "@rick(object:a)");
+        assert!(done(&ring).unwrap_err().to_string().contains("names itself"));
+    }
+
+    #[test]
+    fn an_object_is_known_by_its_content() {
+        let of = |build: Build| done(&build).unwrap().objects[&"a".parse().unwrap()];
+        let plain = of(Build::new("h").file("objects/a/x", "1"));
+        assert_eq!(plain, of(Build::new("other").file("objects/a/x", "1").file("etc/b/c", "")));
+        assert_ne!(plain, of(Build::new("h").file("objects/a/x", "2")));
+        assert_ne!(plain, of(Build::new("h").file("objects/a/y", "1")));
+        assert_ne!(plain, of(Build::new("h").program("objects/a/x", "1")));
+    }
+}

@@ -1,0 +1,57 @@
+//! Why the activator does not go on: what is wrong, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+/// A refusal in words for people. Travels inside [`anyhow::Error`], so that the program can show the help under the error.
+#[derive(Debug)]
+pub struct Refusal {
+    message: String,
+    help: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal with nothing to advise.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: Vec::new() }
+    }
+
+    /// Adds one line of advice.
+    #[must_use]
+    pub fn help(mut self, line: impl Into<String>) -> Self {
+        self.help.push(line.into());
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The advice that goes with an error: that of every refusal in its chain, and that for a full disk.
+pub fn help_for(error: &anyhow::Error) -> Vec<String> {
+    let mut lines = Vec::new();
+    for cause in error.chain() {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            lines.extend(refusal.help.iter().cloned());
+        }
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            lines.push(
+                "free some space on that file system (`df -h` shows it), then run this again".to_owned(),
+            );
+        }
+    }
+    lines
+}
+
+/// Ends the function with a [`Refusal`], as `bail!` does with a plain text.
+macro_rules! refuse {
+    ($($arg:tt)*) => {
+        return Err(anyhow::Error::new($crate::activate::refusal::Refusal::new(format!($($arg)*))))
+    };
+}
+pub(crate) use refuse;

@@ -1,0 +1,151 @@
+//! Verified and realised parts → store, images, `gens/N`: all of it durable before anything refers to it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::generation::{self, Content, Generation};
+use super::images;
+use super::realise::Realised;
+use super::receive::Received;
+use super::state::State;
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::HostManifest;
+use crate::bundle::names::BundlePath;
+use crate::durable;
+
+/// A generation that is written and durable in `incoming/`, and that nothing leads to yet.
+#[derive(Debug)]
+pub struct Staged {
+    directory: PathBuf,
+    objects: Vec<Digest>,
+    number: u32,
+}
+
+impl Staged {
+    /// Its Quadlets.
+    pub fn quadlets(&self) -> PathBuf {
+        self.directory.join("quadlets")
+    }
+}
+
+/// Writes a generation of what was received and realised.
+pub fn write(state: &State, received: &Received, realised: &Realised) -> Result<Staged> {
+    let number = generation::next_number(state)?;
+    let directory = state.incoming().join("generation");
+    let objects = write_objects(state, &received.manifest, realised)?;
+    write_generation(&directory, received, realised)?;
+    durable::sync_filesystem(&state.incoming())?;
+    Ok(Staged { directory, objects, number })
+}
+
+/// Gives a staged generation its number. The host does not have it yet.
+pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Generation> {
+    put_in_place(state, &staged.objects)?;
+    images::keep(state, received)?;
+    ensure_empty_generation(state)?;
+    let directory = state.generation(staged.number);
+    durable::rename(&staged.directory, &directory)?;
+    // The names of what was renamed, too, before anything leads to them.
+    durable::sync_filesystem(&directory)?;
+    let content = Content { digest: received.digest, manifest: received.manifest.clone() };
+    Ok(Generation { number: staged.number, directory, content: Some(content) })
+}
+
+/// Writes the configuration directories that the store does not have to `incoming/`.
+fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised) -> Result<Vec<Digest>> {
+    let mut new = Vec::new();
+    for (name, digest) in &realised.objects {
+        let staged = staged_object(state, digest);
+        if state.object(digest).is_dir() || staged.is_dir() {
+            continue;
+        }
+        durable::make_directory(&staged, 0o755)?;
+        let inside = format!("objects/{name}/");
+        for (path, bytes) in &realised.files {
+            if let Some(inside) = path.as_str().strip_prefix(&inside) {
+                write_below(&staged, inside, bytes, mode_of(manifest, path))?;
+            }
+        }
+        new.push(*digest);
+    }
+    Ok(new)
+}
+
+fn write_generation(staging: &Path, received: &Received, realised: &Realised) -> Result<()> {
+    let manifest = &received.manifest;
+    make_frame(staging)?;
+    for (path, bytes) in realised.files.iter().filter(|(path, _)| !path.as_str().starts_with("objects/")) {
+        write_below(staging, path.as_str(), bytes, mode_of(manifest, path))?;
+    }
+    for (path, target) in &manifest.links {
+        link_below(staging, path.as_str(), Path::new(target))?;
+    }
+    for (name, digest) in &realised.objects {
+        link_below(staging, &format!("objects/{name}"), &Path::new("../../../store").join(digest.hex()))?;
+    }
+    for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
+        durable::write_new(&staging.join(name), b"", 0o644)?;
+    }
+    durable::write_new(&staging.join(generation::MANIFEST), &received.config, 0o644)?;
+    durable::write_new(&staging.join(generation::DIGEST), format!("{}\n", received.digest).as_bytes(), 0o644)
+}
+
+/// Generation 0, and `current` leading to it where nothing is current yet: the first deploy ever can be undone.
+fn ensure_empty_generation(state: &State) -> Result<()> {
+    let empty = state.generation(0);
+    if !empty.is_dir() {
+        let staging = state.incoming().join("empty");
+        make_frame(&staging)?;
+        for name in generation::FILES {
+            durable::write_new(&staging.join(name), b"", 0o644)?;
+        }
+        durable::make_directory(&state.generations(), 0o755)?;
+        durable::sync_filesystem(&staging)?;
+        durable::rename(&staging, &empty)?;
+    }
+    match generation::current_number(state)? {
+        Some(_) => Ok(()),
+        None => generation::commit(state, 0),
+    }
+}
+
+fn make_frame(staging: &Path) -> Result<()> {
+    generation::DIRECTORIES
+        .iter()
+        .try_for_each(|name| durable::make_directory(&staging.join(name), 0o755).map(drop))
+}
+
+fn put_in_place(state: &State, objects: &[Digest]) -> Result<()> {
+    durable::make_directory(&state.store(), 0o755)?;
+    objects
+        .iter()
+        .try_for_each(|digest| durable::rename(&staged_object(state, digest), &state.object(digest)))
+}
+
+fn staged_object(state: &State, digest: &Digest) -> PathBuf {
+    state.incoming().join("store").join(digest.hex())
+}
+
+fn mode_of(manifest: &HostManifest, path: &BundlePath) -> u32 {
+    manifest.files.get(path).map_or(0o644, |file| file.mode)
+}
+
+fn write_below(directory: &Path, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    durable::write_new(&place_below(directory, path)?, bytes, mode)
+}
+
+fn link_below(directory: &Path, path: &str, target: &Path) -> Result<()> {
+    let place = place_below(directory, path)?;
+    symlink(target, &place).with_context(|| format!("cannot create the link {}", place.display()))
+}
+
+fn place_below(directory: &Path, path: &str) -> Result<PathBuf> {
+    let place = directory.join(path);
+    if let Some(parent) = place.parent().filter(|parent| fs::metadata(parent).is_err()) {
+        durable::make_directory(parent, 0o755)?;
+    }
+    Ok(place)
+}

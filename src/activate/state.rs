@@ -1,0 +1,176 @@
+//! Where everything lies: the root of the host, and rick's own directory in it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::refusal::Refusal;
+use crate::bundle::digest::Digest;
+use crate::durable;
+
+/// Where rick's own directory is on every host. Texts that hosts read name it thus, whatever the root is.
+pub const STATE: &str = "/var/lib/rick";
+
+/// The paths of a host, all below one root.
+///
+/// ```text
+/// /var/lib/rick/store/HEX/…       configuration directories under the digest of their content
+///               images/           an OCI image layout
+///               gens/N/…          generations; 0 is empty and always there
+///               current           → gens/N
+///               applied.json      what the running units were last started with
+///               ids.json          the number of every account ever named
+///               lock              held by the activator that runs
+///               incoming/         what is being received or staged; nothing reads it, the next run removes it
+/// ```
+#[derive(Clone, Debug)]
+pub struct State {
+    root: PathBuf,
+}
+
+impl State {
+    /// The state of the host whose root is `root`, `/` for the running one.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Where the host's path `path` is to be found.
+    pub fn on_host(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The root of the host.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// rick's own directory.
+    pub fn directory(&self) -> PathBuf {
+        self.on_host(STATE)
+    }
+
+    /// The store of configuration directories.
+    pub fn store(&self) -> PathBuf {
+        self.directory().join("store")
+    }
+
+    /// One configuration directory.
+    pub fn object(&self, digest: &Digest) -> PathBuf {
+        self.store().join(digest.hex())
+    }
+
+    /// The OCI image layout.
+    pub fn images(&self) -> PathBuf {
+        self.directory().join("images")
+    }
+
+    /// A blob of the image layout.
+    pub fn image_blob(&self, digest: &Digest) -> PathBuf {
+        self.images().join("blobs/sha256").join(digest.hex())
+    }
+
+    /// All generations.
+    pub fn generations(&self) -> PathBuf {
+        self.directory().join("gens")
+    }
+
+    /// One generation.
+    pub fn generation(&self, number: u32) -> PathBuf {
+        self.generations().join(number.to_string())
+    }
+
+    /// The link to the generation that the host has.
+    pub fn current(&self) -> PathBuf {
+        self.directory().join("current")
+    }
+
+    /// The record of what was applied.
+    pub fn applied(&self) -> PathBuf {
+        self.directory().join("applied.json")
+    }
+
+    /// The record of numbers.
+    pub fn ids(&self) -> PathBuf {
+        self.directory().join("ids.json")
+    }
+
+    /// The place for what is not yet verified or not yet durable.
+    pub fn incoming(&self) -> PathBuf {
+        self.directory().join("incoming")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.directory().join("lock")
+    }
+}
+
+/// The state, held by this process alone until it is dropped.
+///
+/// Dropping removes `incoming/`, and the whole of rick's directory if nothing has come to stand in it, so that a host whose first
+/// activation is refused is as it was.
+#[derive(Debug)]
+pub struct Claim {
+    state: State,
+    made: Vec<PathBuf>,
+    _lock: File,
+}
+
+impl Claim {
+    /// Takes the lock without waiting, and removes what a killed run left in `incoming/`.
+    pub fn take(state: &State) -> Result<Self> {
+        let made = durable::make_directory(&state.directory(), 0o755)?;
+        let Some(lock) = durable::try_lock(&state.lock())? else {
+            return Err(Refusal::new("another rick-activate is running")
+                .help("wait until it is done, then run this again")
+                .into());
+        };
+        durable::remove_tree_if_there(&state.incoming())?;
+        Ok(Self { state: state.clone(), made, _lock: lock })
+    }
+
+    fn nothing_but_the_lock(&self) -> bool {
+        fs::read_dir(self.state.directory())
+            .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == "lock"))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Errors are left alone: the next run removes `incoming/`, and an empty directory does no harm.
+        let _ = durable::remove_tree_if_there(&self.state.incoming());
+        if self.nothing_but_the_lock() {
+            let _ = fs::remove_file(self.state.lock());
+            for directory in self.made.iter().rev() {
+                let _ = fs::remove_dir(directory);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_on_a_fresh_host_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::new(dir.path());
+        let claim = Claim::take(&state).unwrap();
+        fs::create_dir(state.incoming()).unwrap();
+        assert_eq!(Claim::take(&state).unwrap_err().to_string(), "another rick-activate is running");
+        drop(claim);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_claim_keeps_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::new(dir.path());
+        fs::create_dir_all(state.generations()).unwrap();
+        fs::create_dir(state.incoming()).unwrap();
+        drop(Claim::take(&state).unwrap());
+        assert!(state.generations().is_dir());
+        assert!(!state.incoming().exists());
+    }
+}

@@ -1,0 +1,341 @@
+//! One host through several generations, in a directory: what each promise looks like from outside.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::host::Host;
+use super::receive::HostNames;
+use super::refusal::help_for;
+use super::report::{Outcome, Report};
+use super::state::State;
+use super::testing::{Build, Recording, bundle_of, entry};
+use super::{Activation, Failure, list};
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::Role;
+use crate::bundle::oci;
+
+struct Story {
+    root: tempfile::TempDir,
+    host: Recording,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let host = Recording { passwd: Some(root.path().join("etc")), ..Recording::default() };
+        Self { root, host }
+    }
+
+    fn state(&self) -> State {
+        State::new(self.root.path())
+    }
+
+    fn run(
+        &self,
+        dry_run: bool,
+        act: impl FnOnce(&mut Activation<'_>) -> Result<Outcome, Failure>,
+    ) -> Result<Outcome, Failure> {
+        let names = HostNames::of_host(&self.host.name().unwrap());
+        act(&mut Activation {
+            state: self.state(),
+            host: &self.host,
+            names,
+            dry_run,
+            report: Report::silent(),
+        })
+    }
+
+    fn activate(&self, build: &Build) -> Outcome {
+        self.run(false, |run| run.activate(build.bundle().as_slice())).unwrap()
+    }
+
+    fn refused(&self, bundle: &[u8]) -> anyhow::Error {
+        let before = self.tree();
+        let Err(Failure::Refused(error)) = self.run(false, |run| run.activate(bundle)) else {
+            panic!("it was not refused");
+        };
+        assert_eq!(self.tree(), before, "the host is as it was");
+        error
+    }
+
+    fn roll_back(&self, to: Option<u32>) -> Outcome {
+        self.run(false, |run| run.roll_back(to)).unwrap()
+    }
+
+    /// Every path of the host, with what it holds.
+    fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(self.root.path(), &mut found);
+        found.sort();
+        found
+    }
+
+    fn current(&self, path: &str) -> String {
+        fs::read_to_string(self.state().current().join(path)).unwrap()
+    }
+}
+
+fn walk(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.push(path.display().to_string());
+            walk(&path, found);
+        } else if kind.is_symlink() {
+            found.push(format!("{} -> {}", path.display(), fs::read_link(&path).unwrap().display()));
+        } else {
+            found.push(format!("{} {}", path.display(), Digest::of(&fs::read(&path).unwrap())));
+        }
+    }
+}
+
+fn first() -> Build {
+    Build::new("h")
+        .file("sysusers.conf", "u app\n")
+        .file("tmpfiles.conf", "d /run/app\n")
+        .user("app", None)
+        .text("objects/app/app.conf", "user @rick(uid:app)")
+        .file("etc/caddy/Caddyfile", "one")
+        .unit("app.service", Role::Run, "User=@rick(uid:app) Conf=@rick(object:app)", &[])
+        .unit("caddy.service", Role::Run, "caddy", &["etc/caddy/Caddyfile"])
+        .unit("rick.target", Role::Run, "", &[])
+        .link("units/rick.target.wants/app.service", "../app.service")
+}
+
+#[test]
+fn a_host_goes_through_its_generations_and_back() {
+    let story = Story::begin();
+
+    let outcome = story.activate(&first());
+    assert_eq!((outcome.previous, outcome.generation, outcome.problems.len()), (0, 1, 0));
+    assert_eq!(
+        story.host.take(),
+        ["sysusers", "daemon-reload", "tmpfiles", "start app.service caddy.service rick.target"]
+    );
+    let unit = story.current("units/app.service");
+    assert!(unit.starts_with("User=900 Conf=/var/lib/rick/store/"), "{unit}");
+    assert_eq!(story.current("objects/app/app.conf"), "user 900");
+    assert_eq!(
+        fs::read_link(story.root.path().join("usr/local/lib/systemd/system")).unwrap(),
+        Path::new("/var/lib/rick/current/units")
+    );
+
+    let before = story.tree();
+    let outcome = story.activate(&first());
+    assert!(!outcome.changed && story.host.take().is_empty());
+    assert_eq!(story.tree(), before, "the same bundle twice writes nothing");
+
+    let outcome = story.activate(&first().file("etc/caddy/Caddyfile", "two"));
+    assert_eq!(outcome.generation, 2);
+    assert_eq!(story.host.take(), ["sysusers", "daemon-reload", "tmpfiles", "reload caddy.service"]);
+
+    story.activate(&first().text("objects/app/app.conf", "changed"));
+    assert_eq!(
+        story.host.take(),
+        ["sysusers", "daemon-reload", "tmpfiles", "reload caddy.service", "restart app.service"]
+    );
+
+    assert_eq!(story.roll_back(None).generation, 2);
+    assert_eq!(
+        story.host.take(),
+        ["daemon-reload", "tmpfiles", "reload caddy.service", "restart app.service"]
+    );
+    assert_eq!(story.current("objects/app/app.conf"), "user 900");
+
+    assert_eq!(story.roll_back(Some(0)).generation, 0);
+    assert_eq!(
+        story.host.take(),
+        ["stop app.service caddy.service rick.target", "reset-failed", "daemon-reload"]
+    );
+    assert!(story.state().current().join("units").is_dir(), "no anchor ever dangles");
+
+    assert_eq!(story.activate(&first()).generation, 4, "numbers are never used again");
+    let rows = list::list(&story.state()).unwrap();
+    assert_eq!(
+        rows.iter().map(|row| (row.number, row.current)).collect::<Vec<_>>(),
+        [(0, false), (1, false), (2, false), (3, false), (4, true)]
+    );
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let story = Story::begin();
+    let before = story.tree();
+    let build = first();
+    let outcome = story.run(true, |run| run.activate(build.bundle().as_slice())).unwrap();
+    assert_eq!(outcome.generation, 1);
+    assert_eq!(outcome.steps.len(), 3);
+    assert_eq!(story.tree(), before);
+    assert!(story.host.take().is_empty());
+}
+
+#[test]
+fn a_unit_that_fails_is_reported_and_done_again() {
+    let mut story = Story::begin();
+    story.host.broken.insert("app.service".parse().unwrap());
+    let outcome = story.activate(&first());
+    assert_eq!(outcome.problems.len(), 1);
+    assert_eq!(outcome.problems[0].message, "app.service failed ()");
+    assert_eq!(outcome.problems[0].log, ["it broke"]);
+    story.host.take();
+
+    story.host.broken.clear();
+    let outcome = story.activate(&first());
+    assert!(outcome.changed && outcome.problems.is_empty());
+    assert_eq!(story.host.take(), ["start app.service"]);
+}
+
+#[test]
+fn a_unit_that_systemd_does_not_take_is_reported_and_not_acted_on() {
+    let mut story = Story::begin();
+    story.host.unknown.insert("app.service".parse().unwrap());
+    let outcome = story.activate(&first());
+    assert_eq!(outcome.problems[0].message, "app.service is not known to systemd");
+    assert!(story.host.take().contains(&"start caddy.service rick.target".to_owned()));
+}
+
+#[test]
+fn a_switch_cut_short_after_the_commit_is_finished() {
+    let story = Story::begin();
+    story.activate(&first());
+    let applied = fs::read(story.state().applied()).unwrap();
+    let changed = first().unit("app.service", Role::Run, "changed", &[]);
+    story.activate(&changed);
+    story.host.take();
+    // As if it had been killed right after the rename.
+    fs::write(story.state().applied(), applied).unwrap();
+    let outcome = story.activate(&changed);
+    assert_eq!(outcome.generation, 2);
+    assert_eq!(story.host.take(), ["daemon-reload", "tmpfiles", "restart app.service"]);
+}
+
+#[test]
+fn after_a_boot_all_runs_what_is_current() {
+    let story = Story::begin();
+    story.activate(&first());
+    let applied = fs::read(story.state().applied()).unwrap();
+    let changed = first().file("etc/caddy/Caddyfile", "two");
+    story.activate(&changed);
+    // As if it had been killed right after the rename, and the machine rebooted.
+    fs::write(story.state().applied(), applied).unwrap();
+    "the next boot".clone_into(&mut story.host.boot.lock().unwrap());
+    story.host.take();
+    assert!(!story.activate(&changed).changed);
+    assert!(story.host.take().is_empty());
+}
+
+#[test]
+fn images_are_kept_and_loaded_once() {
+    let story = Story::begin();
+    let with = |content: &str| first().image("localhost/whoami:1", content);
+    story.activate(&with("one"));
+    assert!(story.host.take().contains(&"load localhost/whoami:1".to_owned()));
+    let before = story.tree();
+    assert!(!story.activate(&with("one")).changed);
+    assert_eq!(story.tree(), before);
+    story.host.loaded.lock().unwrap().clear();
+    story.activate(&with("two"));
+    let index = fs::read(story.state().images().join("index.json")).unwrap();
+    let index: oci::Index = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index.manifests.len(), 2, "the image before stays, to go back to");
+    assert!(index.manifests.iter().all(|image| story.state().image_blob(&image.digest).is_file()));
+}
+
+#[test]
+fn a_bundle_for_another_host_is_refused() {
+    let story = Story::begin();
+    let error = story.refused(&Build::new("mini-vps").bundle());
+    assert_eq!(error.to_string(), "this bundle is for `mini-vps`; this host is `h`");
+    assert_eq!(help_for(&error), ["if this is that host under another name, say `--host mini-vps`"]);
+}
+
+#[test]
+fn every_flipped_byte_of_a_blob_is_noticed() {
+    let story = Story::begin();
+    let (index, blobs) = first().image("localhost/a:1", "layer").parts();
+    for at in 0..blobs.len() {
+        let mut damaged = blobs.clone();
+        let middle = damaged[at].len() / 2;
+        damaged[at][middle] ^= 1;
+        let mut tar = bundle_of(&index, &[]);
+        tar.truncate(tar.len() - 1024);
+        for (blob, original) in damaged.iter().zip(&blobs) {
+            tar.extend(entry(&format!("blobs/sha256/{}", Digest::of(original).hex()), blob, 0o644));
+        }
+        tar.extend([0; 1024]);
+        assert!(story.refused(&tar).to_string().contains("is damaged"), "blob {at}");
+    }
+}
+
+#[test]
+fn truncated_incomplete_and_stuffed_bundles_are_refused() {
+    let story = Story::begin();
+    let bundle = first().bundle();
+    for length in [0, 100, 512, 1024, 3000, bundle.len() / 2, bundle.len() - 1024, bundle.len() - 512] {
+        story.refused(&bundle[..length]);
+    }
+    let (index, blobs) = first().parts();
+    let why = |blobs: &[Vec<u8>]| story.refused(&bundle_of(&index, blobs)).to_string();
+    assert!(why(&blobs[..2]).contains("is missing in the bundle"));
+    assert!(why(&[&blobs[..], &[b"more".to_vec()]].concat()).contains("is named by nothing before it"));
+    assert!(why(&[&blobs[..], &blobs[..1]].concat()).contains("stands in the bundle twice"));
+    assert!(why(&blobs.iter().rev().cloned().collect::<Vec<_>>()).contains("is named by nothing before it"));
+}
+
+#[test]
+fn a_layer_holds_exactly_what_is_listed() {
+    let story = Story::begin();
+    let build = Build::new("h").file("etc/a/b", "1");
+    let refused = |layer: Vec<u8>| {
+        let error = super::layer::unpack(&layer, &build.manifest()).unwrap_err();
+        format!("{error:#}")
+    };
+    assert!(refused(Build::new("h").layer()).contains("the host layer does not hold it"));
+    assert!(
+        refused(Build::new("h").file("etc/a/b", "1").file("etc/c/d", "").layer())
+            .contains("does not list it")
+    );
+    assert!(refused(Build::new("h").program("etc/a/b", "1").layer()).contains("has mode 755"));
+    assert!(refused(b"no gzip".to_vec()).contains("cannot read the archive"));
+    drop(story);
+}
+
+#[test]
+fn a_format_from_the_future_is_refused() {
+    let story = Story::begin();
+    let error = story.refused(&first().format(9).bundle());
+    assert!(error.to_string().contains("has format 9"), "{error}");
+}
+
+#[test]
+fn a_missing_program_is_refused_with_its_package() {
+    let story = Story::begin();
+    let error = story.refused(&first().needs("/usr/bin/caddy", "caddy", "web").bundle());
+    assert_eq!(error.to_string(), "this host lacks `/usr/bin/caddy` (package caddy, needed by web)");
+    assert_eq!(help_for(&error), ["install caddy"]);
+}
+
+#[test]
+fn a_taken_number_is_refused_before_sysusers() {
+    let story = Story::begin();
+    fs::write(story.root.path().join("etc/passwd"), "other:x:961:961::/:\n").unwrap();
+    let error = story.refused(&first().user("app", Some(961)).bundle());
+    assert!(error.to_string().contains("belongs to `other`"), "{error}");
+    assert!(story.host.take().is_empty());
+}
+
+#[test]
+fn what_is_in_the_way_is_refused() {
+    let story = Story::begin();
+    fs::create_dir_all(story.root.path().join("etc/tmpfiles.d")).unwrap();
+    fs::write(story.root.path().join("etc/tmpfiles.d/rick.conf"), "mine").unwrap();
+    let error = story.refused(&first().bundle());
+    assert_eq!(
+        error.to_string(),
+        "/etc/tmpfiles.d/rick.conf is in the way: it is a file, and rick needs a link there"
+    );
+}

@@ -1,0 +1,257 @@
+//! Carries out a plan: stop → commit → daemon-reload → tmpfiles → reload → restart and start → look, record, probe.
+//!
+//! Decides nothing. A step that fails does not keep the others from being done: it is reported at the end, and not recorded, so
+//! that the next run does it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::anchors;
+use super::applied::{Applied, AppliedUnit};
+use super::desired::{Desired, Wanted};
+use super::generation::{self, Generation};
+use super::host::{Host, LoadState, Log, UnitState, Verb};
+use super::plan::{Plan, Reason, Step};
+use super::probe;
+use super::report::{Problem, Report};
+use super::state::State;
+use crate::bundle::manifest::Role;
+use crate::bundle::names::UnitName;
+
+/// A plan, and all that carrying it out takes.
+pub struct Switch<'a> {
+    /// Where everything lies.
+    pub state: &'a State,
+    /// Who does it.
+    pub host: &'a dyn Host,
+    /// The generation to come.
+    pub target: &'a Generation,
+    /// Its units.
+    pub desired: &'a Desired,
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// What was applied before, as it holds in this boot.
+    pub applied: Applied,
+    /// The host has another generation now.
+    pub flip: bool,
+    /// systemd has yet to read the units of the target.
+    pub unread: bool,
+    /// Where the lines go.
+    pub report: &'a mut Report,
+}
+
+impl Switch<'_> {
+    /// What must be there before the host is touched: a record of what is about to be displaced, and the anchors.
+    pub fn prepare(&mut self) -> Result<()> {
+        let units = self.applied.displaced.union(&self.plan.displaced).cloned().collect();
+        self.applied.displaced = units;
+        self.applied.write(self.state)?;
+        anchors::plant(self.state, self.target)
+    }
+
+    /// Does it all; gives what is not well afterwards. An error: it broke off halfway, and the next run goes on.
+    pub fn carry_out(mut self) -> Result<Vec<Problem>> {
+        let mut problems = self.stop();
+        self.commit()?;
+        problems.extend(self.read_units()?);
+        let refused = self.not_loaded()?;
+        let complaints = self.act(&refused);
+        problems.extend(self.settle(complaints)?);
+        let probes = self.target.manifest().map_or(&[][..], |manifest| &manifest.probes);
+        problems.extend(probe::probe(self.host, probes, self.report));
+        // Here a later stage judges: settle window, confirm, and if not well the same steps toward the generation before.
+        Ok(problems)
+    }
+
+    fn stop(&mut self) -> Vec<Problem> {
+        let units = self.plan.of(Verb::Stop);
+        self.tell(Verb::Stop);
+        let failed = self.jobs(Verb::Stop, &units);
+        let gone = self.steps_for(Reason::Gone);
+        if !gone.is_empty() {
+            // One that went down badly would stay on systemd's list of failures though nobody wants it. That those which went
+            // down well are not known any more is no error.
+            let _ = self.host.reset_failed(&gone);
+        }
+        failed.map(Problem::new).into_iter().collect()
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if self.flip {
+            self.report.line("commit", &format!("generation {}", self.target.number));
+            generation::commit(self.state, self.target.number)?;
+        }
+        Ok(())
+    }
+
+    /// systemd reads the new definitions, and their files and directories are made.
+    fn read_units(&mut self) -> Result<Vec<Problem>> {
+        if !self.unread {
+            return Ok(Vec::new());
+        }
+        self.host.daemon_reload()?;
+        let made = if self.has_tmpfiles() {
+            self.host.tmpfiles(&self.target.directory.join("tmpfiles.conf"))
+        } else {
+            Ok(())
+        };
+        match made {
+            Ok(()) => {
+                self.applied.generation = self.target.number;
+                Ok(Vec::new())
+            }
+            // Not recorded as read, so that the next run tries again.
+            Err(error) => Ok(vec![Problem::new(format!("{error:#}"))]),
+        }
+    }
+
+    fn has_tmpfiles(&self) -> bool {
+        let manifest = self.target.manifest();
+        manifest.is_some_and(|manifest| manifest.files.keys().any(|path| path.as_str() == "tmpfiles.conf"))
+    }
+
+    /// The units that are to be acted on, and that systemd does not have.
+    fn not_loaded(&mut self) -> Result<BTreeSet<UnitName>> {
+        let acted: Vec<UnitName> = self
+            .plan
+            .steps
+            .iter()
+            .filter(|step| step.verb != Verb::Stop)
+            .map(|step| step.unit.clone())
+            .collect();
+        let states = observe(self.host, acted)?;
+        let not_loaded = states.into_iter().filter(|(_, state)| state.load != LoadState::Loaded);
+        Ok(not_loaded.map(|(unit, _)| unit).collect())
+    }
+
+    /// Reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained about.
+    fn act(&mut self, refused: &BTreeSet<UnitName>) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let failed = self.steps_for(Reason::Failed);
+        if !failed.is_empty() {
+            complaints.extend(self.host.reset_failed(&failed).err().map(|error| format!("{error:#}")));
+        }
+        self.tell(Verb::Reload);
+        complaints.extend(self.jobs(Verb::Reload, &without(self.plan.of(Verb::Reload), refused)));
+        for (verb, units) in self.plan.batches() {
+            let units = without(units, refused);
+            self.tell_units(verb, &units);
+            complaints.extend(self.jobs(verb, &units));
+        }
+        complaints
+    }
+
+    /// Looks at all units once, records those that are as they should be, and reports the others.
+    fn settle(&mut self, complaints: Vec<String>) -> Result<Vec<Problem>> {
+        let states = observe(self.host, self.desired.names())?;
+        let mut problems = Vec::new();
+        for unit in &self.desired.units {
+            let state = states.get(&unit.name).cloned().unwrap_or_default();
+            if let Some(trouble) = self.trouble(unit, &state) {
+                problems.push(self.problem(unit, &state, &trouble));
+            } else {
+                let record = AppliedUnit::of(unit, state.invocation_id);
+                self.applied.units.insert(unit.name.clone(), record);
+            }
+        }
+        self.record()?;
+        if problems.is_empty() {
+            problems.extend(complaints.into_iter().map(Problem::new));
+        }
+        Ok(problems)
+    }
+
+    fn record(&mut self) -> Result<()> {
+        let names = self.desired.names();
+        self.applied.units.retain(|unit, _| names.contains(unit));
+        self.applied.displaced.clone_from(&self.plan.displaced);
+        self.applied.write(self.state)
+    }
+
+    /// What is wrong with a unit, if anything is that this switch answers for.
+    fn trouble(&self, unit: &Wanted, state: &UnitState) -> Option<String> {
+        if is_template(&unit.name) {
+            return None;
+        }
+        let reloaded = self.step_of(&unit.name) == Some(Verb::Reload);
+        let acted = self.step_of(&unit.name).is_some();
+        match (unit.role, &state.load) {
+            (Role::Mask, _) => state.runs().then(|| "still runs, though it is hidden".to_owned()),
+            (_, LoadState::NotFound) => Some("is not known to systemd".to_owned()),
+            (_, LoadState::Masked) => Some("is masked on this host".to_owned()),
+            (_, LoadState::Wrong(why)) => Some(format!("is not taken by systemd ({why})")),
+            (role, LoadState::Loaded) => {
+                if state.failed() && (acted || role == Role::Run) {
+                    Some(format!("failed ({})", state.result))
+                } else if reloaded && !matches!(state.reload_result.as_str(), "" | "success") {
+                    Some(format!("did not reload ({})", state.reload_result))
+                } else if role == Role::Run && !state.runs() && !state.is_done() {
+                    Some("does not run".to_owned())
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    fn problem(&self, unit: &Wanted, state: &UnitState, trouble: &str) -> Problem {
+        let log = match state.load {
+            LoadState::Loaded => Log::Unit(&unit.name, state.invocation_id.as_deref()),
+            _ => Log::Quadlet,
+        };
+        Problem { message: format!("{} {trouble}", unit.name), log: self.host.journal(log) }
+    }
+
+    fn step_of(&self, unit: &UnitName) -> Option<Verb> {
+        self.plan.steps.iter().rfind(|step| step.unit == *unit).map(|step| step.verb)
+    }
+
+    fn steps_for(&self, reason: Reason) -> Vec<UnitName> {
+        self.plan.steps.iter().filter(|step| step.reason == reason).map(|step| step.unit.clone()).collect()
+    }
+
+    /// What went wrong, if something did.
+    fn jobs(&self, verb: Verb, units: &[UnitName]) -> Option<String> {
+        if units.is_empty() {
+            return None;
+        }
+        self.host.run_jobs(verb, units).err().map(|error| format!("{error:#}"))
+    }
+
+    fn tell(&mut self, verb: Verb) {
+        self.tell_units(verb, &self.plan.of(verb));
+    }
+
+    fn tell_units(&mut self, verb: Verb, units: &[UnitName]) {
+        let steps: Vec<Step> = self
+            .plan
+            .steps
+            .iter()
+            .filter(|step| step.verb == verb && units.contains(&step.unit))
+            .cloned()
+            .collect();
+        for step in steps {
+            self.report.line(verb.word(), &format!("{}: {}", step.unit, step.reason));
+        }
+    }
+}
+
+/// Asks systemd about units, once for all. Templates are no units that anything can be asked about.
+pub fn observe(
+    host: &dyn Host,
+    units: impl IntoIterator<Item = UnitName>,
+) -> Result<BTreeMap<UnitName, UnitState>> {
+    let units: BTreeSet<UnitName> = units.into_iter().filter(|unit| !is_template(unit)).collect();
+    let units: Vec<UnitName> = units.into_iter().collect();
+    let states = host.unit_states(&units)?;
+    Ok(units.into_iter().zip(states).collect())
+}
+
+fn is_template(unit: &UnitName) -> bool {
+    unit.stem().ends_with('@')
+}
+
+fn without(units: Vec<UnitName>, refused: &BTreeSet<UnitName>) -> Vec<UnitName> {
+    units.into_iter().filter(|unit| !refused.contains(unit)).collect()
+}

@@ -1,0 +1,245 @@
+//! The running host: its own programs, through the interfaces that they keep stable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::refusal::{Refusal, refuse};
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::Check;
+use crate::bundle::names::UnitName;
+
+/// How many lines of a log a message shows.
+const SHOWN_LINES: usize = 8;
+/// How many lines of a log are read for that: what systemd says of each process that it kills is left out.
+const READ_LINES: &str = "40";
+/// How long one TCP connection may take to be accepted.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Turns Quadlets into units; the same place on Debian and Arch.
+const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
+/// What is asked about units.
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic";
+
+/// The host that this program runs on.
+#[derive(Debug)]
+pub struct Systemd;
+
+impl Host for Systemd {
+    fn name(&self) -> Result<String> {
+        Ok(rustix::system::uname().nodename().to_string_lossy().into_owned())
+    }
+
+    fn boot_id(&self) -> Result<String> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let boot = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        Ok(boot.trim().to_owned())
+    }
+
+    fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = units.iter().map(UnitName::as_str);
+        let output =
+            run(Command::new("systemctl").args(["show", "--property", PROPERTIES, "--"]).args(names))?;
+        let states: Vec<UnitState> = blocks(&output).iter().map(|block| parse_state(block)).collect();
+        if states.len() != units.len() {
+            refuse!("systemctl told of {} units when asked about {}", states.len(), units.len());
+        }
+        Ok(states)
+    }
+
+    fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
+        run(Command::new("systemctl").args([verb.word(), "--"]).args(units.iter().map(UnitName::as_str)))
+            .map(drop)
+    }
+
+    fn reset_failed(&self, units: &[UnitName]) -> Result<()> {
+        run(Command::new("systemctl").args(["reset-failed", "--"]).args(units.iter().map(UnitName::as_str)))
+            .map(drop)
+    }
+
+    fn daemon_reload(&self) -> Result<()> {
+        run(Command::new("systemctl").arg("daemon-reload")).map(drop)
+    }
+
+    fn check_quadlets(&self, directory: &Path) -> Result<()> {
+        let mut generator = Command::new(QUADLET_GENERATOR);
+        let output = output(generator.arg("--dryrun").env("QUADLET_UNIT_DIRS", directory))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said =
+            String::from_utf8_lossy(&output.stderr).replace(&directory.display().to_string(), "quadlets");
+        let without_prefix = |line: &str| line.split_once("]: ").map_or(line, |(_, said)| said).to_owned();
+        let said: Vec<String> = said
+            .lines()
+            .map(without_prefix)
+            .filter(|line| !line.starts_with("Loading source unit file"))
+            .collect();
+        refuse!("podman does not take the Quadlets of this bundle: {}", said.join("; "))
+    }
+
+    fn sysusers(&self, file: &Path) -> Result<()> {
+        run(Command::new("systemd-sysusers").arg(file)).map(drop)
+    }
+
+    fn tmpfiles(&self, file: &Path) -> Result<()> {
+        run(Command::new("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
+    }
+
+    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+        let format = "{{.Repository}}@{{.Digest}}";
+        let output = run(Command::new("podman").args(["images", "--all", "--no-trunc", "--format", format]))?;
+        let there: BTreeSet<&str> = output.lines().map(str::trim).collect();
+        let by_digest = |name: &str, digest: &Digest| format!("{}@{digest}", repository(name));
+        let missing = |(name, digest): &(&String, &Digest)| !there.contains(by_digest(name, digest).as_str());
+        Ok(images.iter().filter(missing).map(|(name, _)| name.clone()).collect())
+    }
+
+    /// The tag that the image gets here is its digest, which never moves. Under a tag that moves on with the next bundle, podman would no
+    /// longer find the image before by its digest, and the generation before could not start its containers.
+    fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()> {
+        let from = format!("oci:{}:{}", layout.display(), digest.hex());
+        let to = format!("containers-storage:{}:{}", repository(name), digest.hex());
+        run(Command::new("skopeo").args(["copy", "--quiet", &from, &to])).map(drop)
+    }
+
+    fn journal(&self, log: Log<'_>) -> Vec<String> {
+        let mut command = Command::new("journalctl");
+        match log {
+            // What the unit said, and what systemd said of it.
+            Log::Unit(_, Some(run)) => {
+                command.args([&format!("_SYSTEMD_INVOCATION_ID={run}"), "+", &format!("INVOCATION_ID={run}")])
+            }
+            Log::Unit(unit, None) => command.args(["--unit", unit.as_str()]),
+            Log::Quadlet => command.args(["--identifier", "quadlet-generator"]),
+        };
+        command.args(["--boot", "--lines", READ_LINES, "--output", "cat", "--no-pager", "--quiet"]);
+        let text = run(&mut command).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": Killing process ")).collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    fn answers(&self, check: &Check) -> Result<()> {
+        match check {
+            Check::Unix { path } => {
+                UnixStream::connect(path.as_str()).with_context(|| format!("cannot connect to {path}"))?;
+            }
+            Check::Tcp { address } => {
+                let context = || format!("cannot connect to {address}");
+                let to = address.to_socket_addrs().with_context(context)?.next().with_context(context)?;
+                TcpStream::connect_timeout(&to, CONNECT_TIMEOUT).with_context(context)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a program to its end: what it printed, or what it said went wrong.
+pub(super) fn run(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    refuse!("`{}` failed ({}): {}", shown(command), output.status, said.join("; "))
+}
+
+/// Runs a program to its end, whatever that is.
+fn output(command: &mut Command) -> Result<Output> {
+    let output = command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).output();
+    let program = command.get_program().to_string_lossy();
+    output.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Refusal::new(format!("`{program}` is needed and not installed here"))
+            .help(format!("install the package that brings `{program}`"))
+            .into(),
+        _ => anyhow::Error::new(error).context(format!("cannot run {program}")),
+    })
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .filter(|word| word != "--")
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// `localhost/app` of `localhost/app:tag`.
+fn repository(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(repository, _)| repository)
+}
+
+/// The properties of each unit: `systemctl show` sets an empty line between units.
+fn blocks(output: &str) -> Vec<BTreeMap<&str, &str>> {
+    output
+        .split("\n\n")
+        .map(|block| block.lines().filter_map(|line| line.split_once('=')).collect())
+        .filter(|block: &BTreeMap<&str, &str>| !block.is_empty())
+        .collect()
+}
+
+fn parse_state(block: &BTreeMap<&str, &str>) -> UnitState {
+    let text = |key: &str| block.get(key).copied().unwrap_or_default();
+    let tried = !matches!(text("ConditionTimestampMonotonic"), "" | "0");
+    UnitState {
+        load: match text("LoadState") {
+            "loaded" => LoadState::Loaded,
+            "not-found" => LoadState::NotFound,
+            "masked" => LoadState::Masked,
+            other => LoadState::Wrong(other.to_owned()),
+        },
+        active: match text("ActiveState") {
+            "active" | "reloading" | "refreshing" => ActiveState::Active,
+            "activating" => ActiveState::Activating,
+            "deactivating" => ActiveState::Deactivating,
+            "failed" => ActiveState::Failed,
+            _ => ActiveState::Inactive,
+        },
+        auto_restart: text("SubState").starts_with("auto-restart"),
+        invocation_id: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
+        result: text("Result").to_owned(),
+        reload_result: text("ReloadResult").to_owned(),
+        oneshot: text("Type") == "oneshot",
+        condition_failed: tried && text("ConditionResult") == "no",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemctl_shows_is_understood() {
+        let output = "Type=oneshot\nLoadState=loaded\nActiveState=inactive\nResult=success\nInvocationID=ab\n\n\
+                      LoadState=not-found\nActiveState=active\nSubState=running\n\n\
+                      LoadState=bad-setting\nActiveState=activating\nSubState=auto-restart\n";
+        let states: Vec<UnitState> = blocks(output).iter().map(parse_state).collect();
+        assert_eq!(states.len(), 3);
+        assert!(states[0].is_done() && !states[0].runs());
+        assert_eq!(states[0].invocation_id.as_deref(), Some("ab"));
+        assert!(states[1].runs() && states[1].load == LoadState::NotFound);
+        assert!(states[2].failed() && !states[2].runs());
+    }
+
+    #[test]
+    fn the_repository_of_an_image_has_no_tag() {
+        assert_eq!(repository("localhost/a/b:1"), "localhost/a/b");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = run(&mut Command::new("no-such-program-of-rick")).unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-program-of-rick` is needed and not installed here");
+    }
+}

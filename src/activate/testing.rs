@@ -1,0 +1,345 @@
+//! For tests: bundles put together by hand, and a host that is scripted and records.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Result, bail};
+use flate2::{Compression, GzBuilder};
+
+use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::layer::Files;
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::{Accounts, Check, FORMAT, FileEntry, HostManifest, Program, Role, UnitEntry};
+use crate::bundle::names::UnitName;
+use crate::bundle::oci::{self, Descriptor, Index, Manifest};
+
+/// A bundle for one host, to be.
+#[derive(Clone)]
+pub(crate) struct Build {
+    manifest: HostManifest,
+    files: Files,
+    images: Vec<(String, Vec<u8>)>,
+}
+
+impl Build {
+    pub(crate) fn new(host: &str) -> Self {
+        let manifest = HostManifest {
+            format: FORMAT,
+            environment: "test".parse().unwrap(),
+            host: host.parse().unwrap(),
+            accounts: Accounts::default(),
+            files: BTreeMap::new(),
+            links: BTreeMap::new(),
+            units: Vec::new(),
+            images: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            probes: Vec::new(),
+        };
+        Self { manifest, files: Files::new(), images: Vec::new() }
+    }
+
+    fn with(mut self, path: &str, text: &str, mode: u32, tokens: bool) -> Self {
+        self.manifest.files.insert(path.parse().unwrap(), FileEntry { mode, tokens });
+        self.files.insert(path.parse().unwrap(), text.as_bytes().to_vec());
+        self
+    }
+
+    /// A payload file.
+    pub(crate) fn file(self, path: &str, text: &str) -> Self {
+        self.with(path, text, 0o644, false)
+    }
+
+    /// An executable payload file.
+    pub(crate) fn program(self, path: &str, text: &str) -> Self {
+        self.with(path, text, 0o755, false)
+    }
+
+    /// A file with tokens.
+    pub(crate) fn text(self, path: &str, text: &str) -> Self {
+        self.with(path, text, 0o644, true)
+    }
+
+    pub(crate) fn link(mut self, path: &str, target: &str) -> Self {
+        self.manifest.links.insert(path.parse().unwrap(), target.to_owned());
+        self
+    }
+
+    /// A unit with a file of its own; `reload_on` may be empty.
+    pub(crate) fn unit(mut self, name: &str, role: Role, text: &str, reload_on: &[&str]) -> Self {
+        let path = format!("units/{name}");
+        self = if role == Role::Mask { self.link(&path, "/dev/null") } else { self.text(&path, text) };
+        let entry = UnitEntry {
+            name: name.parse().unwrap(),
+            service: "app".parse().unwrap(),
+            role,
+            restart_on: vec![path.parse().unwrap()],
+            reload_on: reload_on.iter().map(|path| path.parse().unwrap()).collect(),
+        };
+        match self.manifest.units.iter_mut().find(|unit| unit.name == entry.name) {
+            Some(before) => *before = entry,
+            None => self.manifest.units.push(entry),
+        }
+        self
+    }
+
+    pub(crate) fn format(mut self, format: u32) -> Self {
+        self.manifest.format = format;
+        self
+    }
+
+    pub(crate) fn user(mut self, name: &str, pinned: Option<u32>) -> Self {
+        self.manifest.accounts.users.insert(name.parse().unwrap(), pinned);
+        self.manifest.accounts.groups.insert(name.parse().unwrap(), pinned);
+        self
+    }
+
+    pub(crate) fn needs(mut self, path: &str, package: &str, service: &str) -> Self {
+        let program = Program { package: package.to_owned(), needed_by: vec![service.parse().unwrap()] };
+        self.manifest.programs.insert(path.parse().unwrap(), program);
+        self
+    }
+
+    /// An image of one layer that holds `content`.
+    pub(crate) fn image(mut self, name: &str, content: &str) -> Self {
+        self.images.push((name.to_owned(), content.as_bytes().to_vec()));
+        let (manifest, _, _) = image(content.as_bytes());
+        self.manifest.images.insert(name.to_owned(), Digest::of(&manifest));
+        self
+    }
+
+    pub(crate) fn manifest(&self) -> HostManifest {
+        self.manifest.clone()
+    }
+
+    pub(crate) fn bytes(&self) -> Files {
+        self.files.clone()
+    }
+
+    pub(crate) fn layer(&self) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for (path, bytes) in &self.files {
+            tar.extend(entry(path.as_str(), bytes, self.manifest.files[path].mode));
+        }
+        tar.extend([0; 1024]);
+        let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    /// The blobs in their order, and `index.json`.
+    pub(crate) fn parts(&self) -> (Index, Vec<Vec<u8>>) {
+        let config = oci::canonical_json(&self.manifest).unwrap();
+        let layer = self.layer();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: oci::MANIFEST.to_owned(),
+            artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
+            config: descriptor(oci::HOST_CONFIG, &config),
+            layers: vec![descriptor(oci::LAYER_GZIP, &layer)],
+        };
+        let manifest = oci::canonical_json(&manifest).unwrap();
+        let mut entries = vec![Descriptor {
+            artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
+            annotations: [(oci::REF_NAME.to_owned(), format!("host-{}", self.manifest.host))].into(),
+            ..descriptor(oci::MANIFEST, &manifest)
+        }];
+        let mut blobs = vec![manifest, config];
+        let mut layers = vec![layer];
+        for (name, content) in &self.images {
+            let (manifest, config, layer) = image(content);
+            entries.push(Descriptor {
+                annotations: [(oci::REF_NAME.to_owned(), name.clone())].into(),
+                ..descriptor(oci::MANIFEST, &manifest)
+            });
+            blobs.extend([manifest, config]);
+            layers.push(layer);
+        }
+        blobs.extend(layers);
+        let index = Index {
+            schema_version: 2,
+            media_type: oci::INDEX.to_owned(),
+            artifact_type: None,
+            manifests: entries,
+        };
+        (index, blobs)
+    }
+
+    pub(crate) fn bundle(&self) -> Vec<u8> {
+        let (index, blobs) = self.parts();
+        bundle_of(&index, &blobs)
+    }
+}
+
+/// The archive of an index and its blobs.
+pub(crate) fn bundle_of(index: &Index, blobs: &[Vec<u8>]) -> Vec<u8> {
+    let mut tar = entry("oci-layout", oci::LAYOUT.as_bytes(), 0o644);
+    tar.extend(entry("index.json", &oci::canonical_json(index).unwrap(), 0o644));
+    for blob in blobs {
+        tar.extend(entry(&format!("blobs/sha256/{}", Digest::of(blob).hex()), blob, 0o644));
+    }
+    tar.extend([0; 1024]);
+    tar
+}
+
+/// One entry of a USTAR archive.
+pub(crate) fn entry(path: &str, bytes: &[u8], mode: u32) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, path);
+    put(100, &format!("{mode:07o}"));
+    put(108, "0000000");
+    put(116, "0000000");
+    put(124, &format!("{:011o}", bytes.len()));
+    put(136, "00000000000");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut all = header.to_vec();
+    all.extend(bytes);
+    all.resize(all.len().next_multiple_of(512), 0);
+    all
+}
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        artifact_type: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Manifest, config and layer of an image.
+fn image(layer: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let config =
+        format!(r#"{{"rootfs":{{"diff_ids":["{}"],"type":"layers"}}}}"#, Digest::of(layer)).into_bytes();
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: oci::MANIFEST.to_owned(),
+        artifact_type: None,
+        config: descriptor(oci::IMAGE_CONFIG, &config),
+        layers: vec![descriptor(oci::LAYER_GZIP, layer)],
+    };
+    (oci::canonical_json(&manifest).unwrap(), config, layer.to_vec())
+}
+
+/// A host that does what it is told, in memory, and writes down what that was.
+#[derive(Default)]
+pub(crate) struct Recording {
+    pub(crate) log: Mutex<Vec<String>>,
+    pub(crate) running: Mutex<BTreeSet<UnitName>>,
+    /// Units that do not come up.
+    pub(crate) broken: BTreeSet<UnitName>,
+    /// Units that systemd does not find.
+    pub(crate) unknown: BTreeSet<UnitName>,
+    pub(crate) boot: Mutex<String>,
+    pub(crate) loaded: Mutex<BTreeSet<String>>,
+    pub(crate) passwd: Option<std::path::PathBuf>,
+}
+
+impl Recording {
+    /// What was done since the last time.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn note(&self, text: String) {
+        self.log.lock().unwrap().push(text);
+    }
+}
+
+impl Host for Recording {
+    fn name(&self) -> Result<String> {
+        Ok("h".to_owned())
+    }
+
+    fn boot_id(&self) -> Result<String> {
+        Ok(self.boot.lock().unwrap().clone())
+    }
+
+    fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>> {
+        let state = |unit: &UnitName| {
+            let active = match (self.running.lock().unwrap().contains(unit), self.broken.contains(unit)) {
+                (true, _) => ActiveState::Active,
+                (false, true) => ActiveState::Failed,
+                (false, false) => ActiveState::Inactive,
+            };
+            let load = if self.unknown.contains(unit) { LoadState::NotFound } else { LoadState::Loaded };
+            UnitState { load, active, ..UnitState::default() }
+        };
+        Ok(units.iter().map(state).collect())
+    }
+
+    fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        self.note(format!("{} {}", verb.word(), names.join(" ")));
+        let mut running = self.running.lock().unwrap();
+        for unit in units {
+            match verb {
+                Verb::Stop => running.remove(unit),
+                Verb::Reload => false,
+                Verb::Restart | Verb::Start if self.broken.contains(unit) => running.remove(unit),
+                Verb::Restart | Verb::Start => running.insert(unit.clone()),
+            };
+        }
+        if units.iter().any(|unit| self.broken.contains(unit)) {
+            bail!("systemctl failed");
+        }
+        Ok(())
+    }
+
+    fn reset_failed(&self, _units: &[UnitName]) -> Result<()> {
+        self.note("reset-failed".to_owned());
+        Ok(())
+    }
+
+    fn daemon_reload(&self) -> Result<()> {
+        self.note("daemon-reload".to_owned());
+        Ok(())
+    }
+
+    fn check_quadlets(&self, _directory: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn sysusers(&self, file: &Path) -> Result<()> {
+        self.note("sysusers".to_owned());
+        // `u NAME` lines become users with numbers from 900 on.
+        let Some(passwd) = &self.passwd else { return Ok(()) };
+        let text = std::fs::read_to_string(file)?;
+        let names = text.lines().filter_map(|line| line.strip_prefix("u "));
+        let line = |(name, id)| format!("{name}:x:{id}:{id}::/:");
+        let lines = names.zip(900..).map(line).collect::<Vec<_>>().join("\n");
+        std::fs::write(passwd.join("passwd"), &lines)?;
+        std::fs::write(passwd.join("group"), lines)?;
+        Ok(())
+    }
+
+    fn tmpfiles(&self, _file: &Path) -> Result<()> {
+        self.note("tmpfiles".to_owned());
+        Ok(())
+    }
+
+    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+        Ok(images.keys().filter(|name| !self.loaded.lock().unwrap().contains(*name)).cloned().collect())
+    }
+
+    fn load_image(&self, _layout: &Path, name: &str, _digest: &Digest) -> Result<()> {
+        self.note(format!("load {name}"));
+        self.loaded.lock().unwrap().insert(name.to_owned());
+        Ok(())
+    }
+
+    fn journal(&self, _log: Log<'_>) -> Vec<String> {
+        vec!["it broke".to_owned()]
+    }
+
+    fn answers(&self, _check: &Check) -> Result<()> {
+        Ok(())
+    }
+}
