@@ -1,4 +1,5 @@
 //! What a host would get, for people (`rickbuild show`) and for programs (`rickbuild show --json`).
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

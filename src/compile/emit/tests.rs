@@ -100,7 +100,7 @@ fn unpacked(bundle: &[u8]) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn blob<'a>(files: &'a [(String, Vec<u8>)], digest: Digest) -> &'a [u8] {
+fn blob(files: &[(String, Vec<u8>)], digest: Digest) -> &[u8] {
     let path = format!("blobs/sha256/{}", digest.hex());
     &files.iter().find(|(known, _)| *known == path).unwrap().1
 }
