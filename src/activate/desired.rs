@@ -45,6 +45,24 @@ impl Desired {
         Ok(Self { units: manifest.units.iter().map(wanted).collect::<Result<_>>()? })
     }
 
+    /// The templates that are hidden.
+    pub fn hidden_templates(&self) -> Vec<UnitName> {
+        let hidden = self.units.iter().filter(|unit| unit.role == Role::Mask && unit.name.is_template());
+        hidden.map(|unit| unit.name.clone()).collect()
+    }
+
+    /// Hides, of these units, the instances of hidden templates: systemd hides them, and what is said of them must be said by name.
+    pub fn hide_instances(&mut self, units: impl IntoIterator<Item = UnitName>) {
+        for name in units {
+            let template = name.template();
+            let hidden = |unit: &&Wanted| unit.role == Role::Mask && Some(&unit.name) == template.as_ref();
+            let Some(template) = self.units.iter().find(hidden) else { continue };
+            if !self.units.iter().any(|unit| unit.name == name) {
+                self.units.push(Wanted { name, ..template.clone() });
+            }
+        }
+    }
+
     /// The names of all units.
     pub fn names(&self) -> BTreeSet<UnitName> {
         self.units.iter().map(|unit| unit.name.clone()).collect()

@@ -65,6 +65,10 @@ impl Host for Directory {
         Ok(units.iter().map(state).collect())
     }
 
+    fn instances(&self, _: &[UnitName]) -> Result<Vec<UnitName>> {
+        Ok(Vec::new())
+    }
+
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
         let mut running = self.running();
         for unit in units {

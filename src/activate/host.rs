@@ -21,6 +21,9 @@ pub trait Host: Sync {
     /// What holds of each unit, in their order. One question for all.
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>>;
 
+    /// The instances of these templates that systemd knows now.
+    fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>>;
+
     /// Does one thing to some units, queued in their order, and waits until all is done.
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()>;
 

@@ -105,6 +105,8 @@ struct Target {
 
 /// What a switch to a target takes.
 struct Course {
+    /// The units of the target, with the instances of templates that it hides.
+    desired: Desired,
     plan: Plan,
     applied: Applied,
     previous: u32,
@@ -253,15 +255,19 @@ impl Activation<'_> {
         let current = Generation::current(&self.state)?;
         let previous = current.as_ref().map_or(0, |current| current.number);
         let flip = previous != target.number;
-        let now = match &current {
+        let mut now = match &current {
             Some(current) if flip => current.desired()?,
             Some(_) => target.desired.clone(),
             None => Desired::default(),
         };
         let applied = Applied::read(&self.state)?.in_boot(&self.host.boot_id()?, previous, &now);
+        let mut desired = target.desired.clone();
+        let instances = self.host.instances(&desired.hidden_templates())?;
+        desired.hide_instances(instances.into_iter().chain(applied.displaced.iter().cloned()));
+        now.hide_instances(applied.displaced.iter().cloned());
         let ours = now.names();
         let names =
-            target.desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
+            desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
         let (missing_images, live) =
             side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
         let (missing_images, live) = (missing_images?, live?);
@@ -269,14 +275,14 @@ impl Activation<'_> {
             unit.role != Role::Mask
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
-        let unread = flip || applied.generation != target.number || target.desired.units.iter().any(unknown);
+        let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
         let plan =
-            plan::plan(&Situation { desired: &target.desired, applied: &applied, ours: &ours, live: &live });
+            plan::plan(&Situation { desired: &desired, applied: &applied, ours: &ours, live: &live });
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
         };
-        Ok(Course { plan, applied, previous, flip, unread, planted, missing_images })
+        Ok(Course { desired, plan, applied, previous, flip, unread, planted, missing_images })
     }
 
     fn carry_out(
@@ -289,7 +295,7 @@ impl Activation<'_> {
             state: &self.state,
             host: self.host,
             target: generation,
-            desired: &target.desired,
+            desired: &course.desired,
             plan: &course.plan,
             applied: course.applied,
             flip: course.flip,

@@ -171,7 +171,7 @@ impl Switch<'_> {
 
     /// What is wrong with a unit, if anything is that this switch answers for.
     fn trouble(&self, unit: &Wanted, state: &UnitState) -> Option<String> {
-        if is_template(&unit.name) {
+        if unit.name.is_template() {
             return None;
         }
         let reloaded = self.step_of(&unit.name) == Some(Verb::Reload);
@@ -242,14 +242,10 @@ pub fn observe(
     host: &dyn Host,
     units: impl IntoIterator<Item = UnitName>,
 ) -> Result<BTreeMap<UnitName, UnitState>> {
-    let units: BTreeSet<UnitName> = units.into_iter().filter(|unit| !is_template(unit)).collect();
+    let units: BTreeSet<UnitName> = units.into_iter().filter(|unit| !unit.is_template()).collect();
     let units: Vec<UnitName> = units.into_iter().collect();
     let states = host.unit_states(&units)?;
     Ok(units.into_iter().zip(states).collect())
-}
-
-fn is_template(unit: &UnitName) -> bool {
-    unit.stem().ends_with('@')
 }
 
 fn without(units: Vec<UnitName>, refused: &BTreeSet<UnitName>) -> Vec<UnitName> {

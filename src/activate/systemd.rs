@@ -56,6 +56,16 @@ impl Host for Systemd {
         Ok(states)
     }
 
+    fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>> {
+        if templates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let patterns = templates.iter().map(|name| format!("{}*.{}", name.stem(), name.kind()));
+        let list = ["list-units", "--all", "--plain", "--no-legend", "--full", "--no-pager", "--"];
+        let output = run(Command::new("systemctl").args(list).args(patterns))?;
+        Ok(output.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect())
+    }
+
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
         run(Command::new("systemctl").args([verb.word(), "--"]).args(units.iter().map(UnitName::as_str)))
             .map(drop)

@@ -275,6 +275,10 @@ impl Host for Recording {
         Ok(units.iter().map(state).collect())
     }
 
+    fn instances(&self, _: &[UnitName]) -> Result<Vec<UnitName>> {
+        Ok(Vec::new())
+    }
+
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
         let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
         self.note(format!("{} {}", verb.word(), names.join(" ")));

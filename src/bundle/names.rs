@@ -79,6 +79,17 @@ impl UnitName {
         self.0.rsplit_once('.').map_or("", |(_, kind)| kind)
     }
 
+    /// It is a template, `x@.service`: nothing that can run.
+    pub fn is_template(&self) -> bool {
+        self.stem().ends_with('@')
+    }
+
+    /// The template of an instance: `x@.service` of `x@y.service`.
+    pub fn template(&self) -> Option<Self> {
+        let (prefix, instance) = self.stem().split_once('@')?;
+        (!instance.is_empty()).then(|| Self(format!("{prefix}@.{}", self.kind())))
+    }
+
     /// The unit's name without its type.
     pub fn stem(&self) -> &str {
         self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)
@@ -217,6 +228,9 @@ mod tests {
     fn unit_names_know_their_type() {
         let unit: UnitName = "postgresql@17-main.service".parse().unwrap();
         assert_eq!((unit.stem(), unit.kind()), ("postgresql@17-main", "service"));
+        assert_eq!(unit.template(), "postgresql@.service".parse().ok());
+        assert!(!unit.is_template() && unit.template().unwrap().is_template());
+        assert_eq!(unit.template().unwrap().template(), None);
         for wrong in ["valkey", "a.container", "a/b.service", ".service", "@x.service", "a b.service"] {
             assert!(wrong.parse::<UnitName>().is_err(), "{wrong}");
         }

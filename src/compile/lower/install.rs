@@ -37,23 +37,12 @@ pub(super) fn is_wanted(sections: &Sections) -> bool {
 
 /// The name under which a unit runs: a template's is that of its default instance, if it has one.
 pub(super) fn installed_name(name: &UnitName, sections: &Sections) -> Option<UnitName> {
-    if !is_template(name) {
+    if !name.is_template() {
         return Some(name.clone());
     }
     let instance =
         values(sections, "Install", "DefaultInstance").last().filter(|instance| !instance.is_empty())?;
     format!("{}{instance}.{}", name.stem(), name.kind()).parse().ok()
-}
-
-/// `x@.service`.
-pub(super) fn is_template(name: &UnitName) -> bool {
-    name.stem().ends_with('@')
-}
-
-/// The template of an instance: `x@.service` of `x@y.service`.
-pub(super) fn template_of(name: &UnitName) -> Option<UnitName> {
-    let (prefix, instance) = name.stem().split_once('@')?;
-    if instance.is_empty() { None } else { format!("{prefix}@.{}", name.kind()).parse().ok() }
 }
 
 /// The units that a whole unit is an alias for itself under.
@@ -127,8 +116,6 @@ mod tests {
             links_of("a@.service", "DefaultInstance=one\nWantedBy=x.target"),
             [pair("x.target.wants/a@one.service", "../a@.service")]
         );
-        assert_eq!(template_of(&"a@b.service".parse().unwrap()), "a@.service".parse().ok());
-        assert_eq!(template_of(&"a@.service".parse().unwrap()), None);
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn entries(out: &mut Output, all: &AllStated<'_>) -> BTreeMap<UnitName, UnitEntr
     for (name, stated) in all {
         let running = match stated.whole {
             Some((_, sections)) => install::installed_name(name, sections),
-            None => Some(name.clone()).filter(|name| !install::is_template(name) || stated.mask.is_some()),
+            None => Some(name.clone()).filter(|name| !name.is_template() || stated.mask.is_some()),
         };
         let Some(running) = running else { continue };
         if let Some(entry) = entry(out, all, &running) {
@@ -147,7 +147,7 @@ fn entries(out: &mut Output, all: &AllStated<'_>) -> BTreeMap<UnitName, UnitEntr
 
 /// What is said under the unit's own name, then what is said about its template.
 fn layers<'a, 'b>(all: &'b AllStated<'a>, name: &UnitName) -> Vec<(UnitName, &'b Stated<'a>)> {
-    let names = std::iter::once(name.clone()).chain(install::template_of(name));
+    let names = std::iter::once(name.clone()).chain(name.template());
     names.filter_map(|name| all.get(&name).map(|stated| (name, stated))).collect()
 }
 
