@@ -125,7 +125,6 @@ pub fn to_go_back_to(state: &State, asked: Option<u32>) -> Result<Generation> {
     };
     let nearest = || numbers(state).map(|all| all.into_iter().rfind(|number| *number < current));
     match asked.map_or_else(nearest, |asked| Ok(Some(asked)))? {
-        Some(number) if number == current => refuse!("generation {number} is the current one"),
         Some(number) => Generation::read(state, number),
         None => refuse!("there is nothing before generation {current} to go back to"),
     }
@@ -163,7 +162,8 @@ mod tests {
         fs::create_dir_all(state.generation(7)).unwrap();
         commit(&state, 7).unwrap();
         assert_eq!(to_go_back_to(&state, None).unwrap().number, 0);
-        assert!(to_go_back_to(&state, Some(7)).unwrap_err().to_string().contains("is the current one"));
+        // Going to where one is brings back what stopped running.
+        assert_eq!(to_go_back_to(&state, Some(7)).unwrap().number, 7);
         assert!(to_go_back_to(&state, Some(3)).unwrap_err().to_string().contains("no generation 3"));
     }
 }

@@ -266,8 +266,7 @@ impl Activation<'_> {
         desired.hide_instances(instances.into_iter().chain(applied.displaced.iter().cloned()));
         now.hide_instances(applied.displaced.iter().cloned());
         let ours = now.names();
-        let names =
-            desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
+        let names = desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
         let (missing_images, live) =
             side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
         let (missing_images, live) = (missing_images?, live?);
@@ -276,8 +275,7 @@ impl Activation<'_> {
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
         let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
-        let plan =
-            plan::plan(&Situation { desired: &desired, applied: &applied, ours: &ours, live: &live });
+        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &ours, live: &live });
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
