@@ -63,8 +63,10 @@ use self::generation::Generation;
 use self::host::{Host, LoadState};
 use self::layer::Files;
 use self::plan::{Plan, Situation};
+use self::realise::Realised;
 use self::receive::{HostNames, Received};
 use self::report::{Outcome, Report};
+use self::stage::Staged;
 use self::state::{Claim, State};
 use self::switch::Switch;
 use crate::bundle::digest::Digest;
@@ -160,22 +162,33 @@ impl Activation<'_> {
         Target::there(current)
     }
 
+    /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
+    /// ends it while the host is as it was.
     fn make_new(&mut self, received: &Received) -> Result<Target> {
         let manifest = &received.manifest;
         let files = layer::unpack(&received.layer, manifest)?;
         check::check_tokens(manifest, &files)?;
-        let ids = self.new_accounts(manifest, &files)?;
-        let realised = realise::realise(files, manifest, &ids)?;
+        let known = self.resolve(&manifest.accounts)?;
+        let realised = realise::realise(files.clone(), manifest, &known)?;
         if self.dry_run {
             return self.imagined(received, &realised.files);
         }
-        let staged = stage::write(&self.state, received, &realised)?;
-        if manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
-            self.host.check_quadlets(&staged.quadlets())?;
+        let mut staged = self.stage(received, &realised)?;
+        let ids = self.new_accounts(manifest, &files, &known)?;
+        if ids != known {
+            staged = self.stage(received, &realise::realise(files, manifest, &ids)?)?;
         }
         let generation = stage::keep(&self.state, received, &staged)?;
         Remembered::read(&self.state)?.remember(&self.state, &ids)?;
         Target::there(generation)
+    }
+
+    fn stage(&self, received: &Received, realised: &Realised) -> Result<Staged> {
+        let staged = stage::write(&self.state, received, realised)?;
+        if received.manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
+            self.host.check_quadlets(&staged.quadlets())?;
+        }
+        Ok(staged)
     }
 
     fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
@@ -199,17 +212,12 @@ impl Activation<'_> {
         })
     }
 
-    /// The numbers for a generation that is to be made; in a dry run, those that there are.
-    fn new_accounts(&self, manifest: &HostManifest, files: &Files) -> Result<Ids> {
-        let ids = self.resolve(&manifest.accounts)?;
-        if self.dry_run {
-            return Ok(ids);
-        }
+    /// The numbers for a generation that is to be made. systemd-sysusers runs though all may be known: it makes memberships as well.
+    fn new_accounts(&self, manifest: &HostManifest, files: &Files, known: &Ids) -> Result<Ids> {
         let Some((_, sysusers)) = files.iter().find(|(path, _)| path.as_str() == "sysusers.conf") else {
-            return Ok(ids.expect_complete()?);
+            return Ok(known.clone().expect_complete()?);
         };
         let file = self.state.incoming().join("sysusers.conf");
-        durable::make_directory(&self.state.incoming(), 0o700)?;
         durable::write_new(&file, sysusers, 0o644)?;
         self.make_accounts(&manifest.accounts, &file)
     }

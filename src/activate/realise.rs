@@ -24,7 +24,11 @@ pub struct Realised {
     pub objects: BTreeMap<Label, Digest>,
 }
 
-/// Replaces all tokens. Accounts without a number yet stand as text in their places, which only a dry run ever sees.
+/// Stands for the number of an account that the host has yet to give one. No account ever has it, and no service ever sees it: it is
+/// for dry runs, and for trying whether all can be written.
+const NOT_YET: u32 = u32::MAX - 1;
+
+/// Replaces all tokens.
 pub fn realise(files: Files, manifest: &HostManifest, ids: &Ids) -> Result<Realised> {
     let mut realiser = Realiser {
         manifest,
@@ -125,8 +129,7 @@ fn number(
     kind: &str,
 ) -> Result<String, String> {
     match ids.get(name) {
-        Some(Some(number)) => Ok(number.to_string()),
-        Some(None) => Ok(format!("<{kind} of {name}, to be given>")),
+        Some(number) => Ok(number.unwrap_or(NOT_YET).to_string()),
         None => Err(format!("no {kind} of `{name}` is known")),
     }
 }

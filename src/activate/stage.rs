@@ -31,10 +31,13 @@ impl Staged {
     }
 }
 
-/// Writes a generation of what was received and realised.
+/// Writes a generation of what was received and realised, in the place of one that may be staged already.
 pub fn write(state: &State, received: &Received, realised: &Realised) -> Result<Staged> {
     let number = generation::next_number(state)?;
     let directory = state.incoming().join("generation");
+    durable::make_directory(&state.incoming(), 0o700)?;
+    durable::remove_tree_if_there(&directory)?;
+    durable::remove_tree_if_there(&staged_objects(state))?;
     let objects = write_objects(state, &received.manifest, realised)?;
     write_generation(&directory, received, realised)?;
     durable::sync_filesystem(&state.incoming())?;
@@ -126,7 +129,11 @@ fn put_in_place(state: &State, objects: &[Digest]) -> Result<()> {
 }
 
 fn staged_object(state: &State, digest: &Digest) -> PathBuf {
-    state.incoming().join("store").join(digest.hex())
+    staged_objects(state).join(digest.hex())
+}
+
+fn staged_objects(state: &State) -> PathBuf {
+    state.incoming().join("store")
 }
 
 fn mode_of(manifest: &HostManifest, path: &BundlePath) -> u32 {
