@@ -51,6 +51,7 @@ mod testing;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::mem;
 use std::path::Path;
 use std::thread;
 
@@ -149,7 +150,7 @@ impl Activation<'_> {
             {
                 self.keep_current(&received, current)
             }
-            _ => self.make_new(&received),
+            _ => self.make_new(received),
         }
     }
 
@@ -164,26 +165,26 @@ impl Activation<'_> {
 
     /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
     /// ends it while the host is as it was.
-    fn make_new(&mut self, received: &Received) -> Result<Target> {
-        let manifest = &received.manifest;
-        let files = layer::unpack(&received.layer, manifest)?;
+    fn make_new(&mut self, mut received: Received) -> Result<Target> {
+        let files = layer::unpack(&mem::take(&mut received.layer), &received.manifest)?;
+        let (received, manifest) = (&received, &received.manifest);
         check::check_tokens(manifest, &files)?;
         let known = self.resolve(&manifest.accounts)?;
-        let realised = realise::realise(files.clone(), manifest, &known)?;
+        let realised = realise::realise(&files, manifest, &known)?;
         if self.dry_run {
-            return self.imagined(received, &realised.files);
+            return self.imagined(received, &realised);
         }
         let mut staged = self.stage(received, &realised)?;
         let ids = self.new_accounts(manifest, &files, &known)?;
         if ids != known {
-            staged = self.stage(received, &realise::realise(files, manifest, &ids)?)?;
+            staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
         }
         let generation = stage::keep(&self.state, received, &staged)?;
         Remembered::read(&self.state)?.remember(&self.state, &ids)?;
         Target::there(generation)
     }
 
-    fn stage(&self, received: &Received, realised: &Realised) -> Result<Staged> {
+    fn stage(&self, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
         let staged = stage::write(&self.state, received, realised)?;
         if received.manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
             self.host.check_quadlets(&staged.quadlets())?;
@@ -201,8 +202,8 @@ impl Activation<'_> {
     }
 
     /// What a dry run would make.
-    fn imagined(&self, received: &Received, files: &Files) -> Result<Target> {
-        let read = |path: &_| Ok(files.get(path).cloned().unwrap_or_default());
+    fn imagined(&self, received: &Received, realised: &Realised<'_>) -> Result<Target> {
+        let read = |path: &_| Ok(realised.files.get(path).map(|bytes| bytes.to_vec()).unwrap_or_default());
         Ok(Target {
             number: generation::next_number(&self.state)?,
             digest: Some(received.digest),

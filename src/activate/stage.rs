@@ -32,7 +32,7 @@ impl Staged {
 }
 
 /// Writes a generation of what was received and realised, in the place of one that may be staged already.
-pub fn write(state: &State, received: &Received, realised: &Realised) -> Result<Staged> {
+pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
     let number = generation::next_number(state)?;
     let directory = state.incoming().join("generation");
     durable::make_directory(&state.incoming(), 0o700)?;
@@ -58,7 +58,7 @@ pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Gener
 }
 
 /// Writes the configuration directories that the store does not have to `incoming/`.
-fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised) -> Result<Vec<Digest>> {
+fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised<'_>) -> Result<Vec<Digest>> {
     let mut new = Vec::new();
     for (name, digest) in &realised.objects {
         let staged = staged_object(state, digest);
@@ -77,7 +77,7 @@ fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised) ->
     Ok(new)
 }
 
-fn write_generation(staging: &Path, received: &Received, realised: &Realised) -> Result<()> {
+fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>) -> Result<()> {
     let manifest = &received.manifest;
     make_frame(staging)?;
     for (path, bytes) in realised.files.iter().filter(|(path, _)| !path.as_str().starts_with("objects/")) {
