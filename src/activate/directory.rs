@@ -9,14 +9,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 
 use super::applied::Applied;
+use super::generation::Generation;
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::state::State;
 use super::systemd::run;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::Check;
+use crate::bundle::manifest::{Check, Role, UnitEntry};
 use crate::bundle::names::UnitName;
 
-/// A root directory. What was applied to it is taken to run, and what is asked of its units to happen, so that plans read as they would on
+/// A root directory. What was started in it is taken to run, and what is asked of its units to happen, so that plans read as they would on
 /// the host.
 #[derive(Debug)]
 pub struct Directory {
@@ -27,7 +28,12 @@ pub struct Directory {
 impl Directory {
     /// The host whose root directory `state` is in.
     pub fn open(state: &State) -> Result<Self> {
-        let running = Applied::read(state)?.units.into_keys().collect();
+        let current = Generation::current(state)?;
+        let units =
+            current.as_ref().and_then(Generation::manifest).map_or(&[][..], |manifest| &manifest.units);
+        let applied = Applied::read(state)?.units;
+        let runs = |unit: &&UnitEntry| unit.role == Role::Run && applied.contains_key(&unit.name);
+        let running = units.iter().filter(runs).map(|unit| unit.name.clone()).collect();
         Ok(Self { state: state.clone(), running: Mutex::new(running) })
     }
 
@@ -43,6 +49,10 @@ impl Directory {
 }
 
 impl Host for Directory {
+    fn is_running(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> Result<String> {
         let path = self.state.on_host("/etc/hostname");
         fs::read_to_string(&path).map(|name| name.trim().to_owned()).with_context(|| {
@@ -117,5 +127,33 @@ impl Host for Directory {
 
     fn answers(&self, _check: &Check) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::Activation;
+    use crate::activate::receive::HostNames;
+    use crate::activate::report::Report;
+    use crate::activate::testing::Build;
+
+    #[test]
+    fn a_directory_is_switched_once_and_then_is_as_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::new(root.path());
+        let build = Build::new("h")
+            .unit("a.service", Role::Run, "", &[])
+            .unit("b.service", Role::Follow, "", &[])
+            .unit("c.service", Role::Mask, "", &[]);
+        let activate = || {
+            let host = Directory::open(&state).unwrap();
+            let names = HostNames::given(&"h".parse().unwrap());
+            let report = Report::silent();
+            let mut run = Activation { state: state.clone(), host: &host, names, dry_run: false, report };
+            run.activate(build.bundle().as_slice()).unwrap()
+        };
+        assert_eq!(activate().steps.len(), 1);
+        assert!(!activate().changed);
     }
 }

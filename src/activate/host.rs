@@ -12,6 +12,9 @@ use crate::bundle::names::UnitName;
 
 /// A host that can be switched: a running one, or the root directory of one that does not run.
 pub trait Host: Sync {
+    /// It runs: there is somebody to answer.
+    fn is_running(&self) -> bool;
+
     /// What the host calls itself.
     fn name(&self) -> Result<String>;
 

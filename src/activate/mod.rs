@@ -51,6 +51,7 @@ mod testing;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::mem;
 use std::path::Path;
 use std::thread;
 
@@ -63,8 +64,10 @@ use self::generation::Generation;
 use self::host::{Host, LoadState};
 use self::layer::Files;
 use self::plan::{Plan, Situation};
+use self::realise::Realised;
 use self::receive::{HostNames, Received};
 use self::report::{Outcome, Report};
+use self::stage::Staged;
 use self::state::{Claim, State};
 use self::switch::Switch;
 use crate::bundle::digest::Digest;
@@ -149,7 +152,7 @@ impl Activation<'_> {
             {
                 self.keep_current(&received, current)
             }
-            _ => self.make_new(&received),
+            _ => self.make_new(received),
         }
     }
 
@@ -162,22 +165,33 @@ impl Activation<'_> {
         Target::there(current)
     }
 
-    fn make_new(&mut self, received: &Received) -> Result<Target> {
-        let manifest = &received.manifest;
-        let files = layer::unpack(&received.layer, manifest)?;
+    /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
+    /// ends it while the host is as it was.
+    fn make_new(&mut self, mut received: Received) -> Result<Target> {
+        let files = layer::unpack(&mem::take(&mut received.layer), &received.manifest)?;
+        let (received, manifest) = (&received, &received.manifest);
         check::check_tokens(manifest, &files)?;
-        let ids = self.new_accounts(manifest, &files)?;
-        let realised = realise::realise(files, manifest, &ids)?;
+        let known = self.resolve(&manifest.accounts)?;
+        let realised = realise::realise(&files, manifest, &known)?;
         if self.dry_run {
-            return self.imagined(received, &realised.files);
+            return self.imagined(received, &realised);
         }
-        let staged = stage::write(&self.state, received, &realised)?;
-        if manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
-            self.host.check_quadlets(&staged.quadlets())?;
+        let mut staged = self.stage(received, &realised)?;
+        let ids = self.new_accounts(manifest, &files, &known)?;
+        if ids != known {
+            staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
         }
         let generation = stage::keep(&self.state, received, &staged)?;
         Remembered::read(&self.state)?.remember(&self.state, &ids)?;
         Target::there(generation)
+    }
+
+    fn stage(&self, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
+        let staged = stage::write(&self.state, received, realised)?;
+        if received.manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
+            self.host.check_quadlets(&staged.quadlets())?;
+        }
+        Ok(staged)
     }
 
     fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
@@ -190,8 +204,8 @@ impl Activation<'_> {
     }
 
     /// What a dry run would make.
-    fn imagined(&self, received: &Received, files: &Files) -> Result<Target> {
-        let read = |path: &_| Ok(files.get(path).cloned().unwrap_or_default());
+    fn imagined(&self, received: &Received, realised: &Realised<'_>) -> Result<Target> {
+        let read = |path: &_| Ok(realised.files.get(path).map(|bytes| bytes.to_vec()).unwrap_or_default());
         Ok(Target {
             number: generation::next_number(&self.state)?,
             digest: Some(received.digest),
@@ -201,17 +215,12 @@ impl Activation<'_> {
         })
     }
 
-    /// The numbers for a generation that is to be made; in a dry run, those that there are.
-    fn new_accounts(&self, manifest: &HostManifest, files: &Files) -> Result<Ids> {
-        let ids = self.resolve(&manifest.accounts)?;
-        if self.dry_run {
-            return Ok(ids);
-        }
+    /// The numbers for a generation that is to be made. systemd-sysusers runs though all may be known: it makes memberships as well.
+    fn new_accounts(&self, manifest: &HostManifest, files: &Files, known: &Ids) -> Result<Ids> {
         let Some((_, sysusers)) = files.iter().find(|(path, _)| path.as_str() == "sysusers.conf") else {
-            return Ok(ids.expect_complete()?);
+            return Ok(known.clone().expect_complete()?);
         };
         let file = self.state.incoming().join("sysusers.conf");
-        durable::make_directory(&self.state.incoming(), 0o700)?;
         durable::write_new(&file, sysusers, 0o644)?;
         self.make_accounts(&manifest.accounts, &file)
     }

@@ -122,13 +122,18 @@ impl Situation<'_> {
         self.live.get(unit).is_some_and(UnitState::runs)
     }
 
+    /// It runs, or will by itself.
+    fn stirs(&self, unit: &UnitName) -> bool {
+        self.live.get(unit).is_some_and(|state| state.runs() || state.auto_restart)
+    }
+
     fn is_ours(&self, unit: &UnitName) -> bool {
         self.ours.contains(unit) || self.applied.units.contains_key(unit)
     }
 
     fn step_for(&self, unit: &Wanted) -> Option<Step> {
         let (verb, reason) = match unit.role {
-            Role::Mask => self.runs(&unit.name).then_some((Verb::Stop, Reason::Masked)),
+            Role::Mask => self.stirs(&unit.name).then_some((Verb::Stop, Reason::Masked)),
             Role::Run | Role::Follow if self.runs(&unit.name) => self.change_of(unit),
             Role::Run => self.start_of(unit),
             Role::Follow => None,
@@ -176,7 +181,7 @@ impl Situation<'_> {
     fn displaced(&self) -> BTreeSet<UnitName> {
         let names = self.desired.names();
         let still = self.applied.displaced.iter().filter(|unit| names.contains(*unit));
-        let new = names.iter().filter(|unit| self.runs(unit) && !self.is_ours(unit));
+        let new = names.iter().filter(|unit| self.stirs(unit) && !self.is_ours(unit));
         still.chain(new).cloned().collect()
     }
 }
@@ -188,7 +193,7 @@ fn departures(situation: &Situation<'_>) -> Vec<Step> {
     let gone = gone.into_iter().filter(|unit| !names.contains(*unit));
     let mut steps = Vec::new();
     for unit in gone {
-        if situation.runs(unit) {
+        if situation.stirs(unit) || situation.live.get(unit).is_some_and(UnitState::failed) {
             steps.push(Step { verb: Verb::Stop, unit: unit.clone(), reason: Reason::Gone });
         }
         if situation.applied.displaced.contains(unit) {
@@ -365,6 +370,22 @@ mod tests {
         assert_eq!(
             case.steps(&["b.service run 1 -"]),
             ["stop a.timer: gone from the environment", "stop a.service: gone from the environment"]
+        );
+    }
+
+    #[test]
+    fn what_waits_to_start_by_itself_is_stopped_too() {
+        let units = ["a.service run 1 -", "b.service run 1 -"];
+        let mut case = Case::running(&units).live("b.service", ActiveState::Failed);
+        let state = UnitState { active: ActiveState::Activating, auto_restart: true, ..UnitState::default() };
+        case.live.insert("a.service".parse().unwrap(), state);
+        assert_eq!(
+            case.steps(&["a.service mask 1 -", "b.service run 1 -"]),
+            ["stop a.service: masked", "start b.service: it had failed"]
+        );
+        assert_eq!(
+            case.steps(&[]),
+            ["stop a.service: gone from the environment", "stop b.service: gone from the environment"]
         );
     }
 

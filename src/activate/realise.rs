@@ -1,5 +1,6 @@
 //! Tokens → what this host has. From here on every byte is the one that systemd will read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
@@ -17,20 +18,24 @@ use crate::bundle::token::{self, Token};
 
 /// The files of a host as they will lie there.
 #[derive(Debug)]
-pub struct Realised {
-    /// Every file, objects included.
-    pub files: Files,
+pub struct Realised<'a> {
+    /// Every file, objects included. Most hold no tokens, and are as they came.
+    pub files: BTreeMap<BundlePath, Cow<'a, [u8]>>,
     /// The configuration directories by name: the digests of their realised content.
     pub objects: BTreeMap<Label, Digest>,
 }
 
-/// Replaces all tokens. Accounts without a number yet stand as text in their places, which only a dry run ever sees.
-pub fn realise(files: Files, manifest: &HostManifest, ids: &Ids) -> Result<Realised> {
+/// Stands for the number of an account that the host has yet to give one. No account ever has it, and no service ever sees it: it is
+/// for dry runs, and for trying whether all can be written.
+const NOT_YET: u32 = u32::MAX - 1;
+
+/// Replaces all tokens.
+pub fn realise<'a>(files: &'a Files, manifest: &'a HostManifest, ids: &'a Ids) -> Result<Realised<'a>> {
     let mut realiser = Realiser {
         manifest,
         ids,
         paths: objects_of(manifest),
-        realised: Realised { files: Files::new(), objects: BTreeMap::new() },
+        realised: Realised { files: BTreeMap::new(), objects: BTreeMap::new() },
         files,
         open: Vec::new(),
     };
@@ -38,9 +43,8 @@ pub fn realise(files: Files, manifest: &HostManifest, ids: &Ids) -> Result<Reali
     for object in objects {
         realiser.object(&object)?;
     }
-    let rest: Vec<BundlePath> = realiser.files.keys().cloned().collect();
-    for path in rest {
-        realiser.file(&path)?;
+    for path in files.keys() {
+        realiser.file(path)?;
     }
     Ok(realiser.realised)
 }
@@ -49,14 +53,13 @@ struct Realiser<'a> {
     manifest: &'a HostManifest,
     ids: &'a Ids,
     paths: BTreeMap<Label, Vec<BundlePath>>,
-    /// What is still to be done.
-    files: Files,
-    realised: Realised,
+    files: &'a Files,
+    realised: Realised<'a>,
     /// The objects that are being realised, the outermost first.
     open: Vec<Label>,
 }
 
-impl Realiser<'_> {
+impl<'a> Realiser<'a> {
     fn object(&mut self, name: &Label) -> Result<Digest, Refusal> {
         if let Some(done) = self.realised.objects.get(name) {
             return Ok(*done);
@@ -76,9 +79,13 @@ impl Realiser<'_> {
     }
 
     fn file(&mut self, path: &BundlePath) -> Result<(), Refusal> {
-        let Some(bytes) = self.files.remove(path) else { return Ok(()) };
+        let files: &'a Files = self.files;
+        let Some(bytes) = files.get(path).filter(|_| !self.realised.files.contains_key(path)) else {
+            return Ok(());
+        };
         let tokens = self.manifest.files.get(path).is_some_and(|file| file.tokens);
-        let bytes = if tokens { self.text(path, &bytes)? } else { bytes };
+        let bytes =
+            if tokens { Cow::Owned(self.text(path, bytes)?) } else { Cow::Borrowed(bytes.as_slice()) };
         self.realised.files.insert(path.clone(), bytes);
         Ok(())
     }
@@ -125,8 +132,7 @@ fn number(
     kind: &str,
 ) -> Result<String, String> {
     match ids.get(name) {
-        Some(Some(number)) => Ok(number.to_string()),
-        Some(None) => Ok(format!("<{kind} of {name}, to be given>")),
+        Some(number) => Ok(number.unwrap_or(NOT_YET).to_string()),
         None => Err(format!("no {kind} of `{name}` is known")),
     }
 }
@@ -136,13 +142,14 @@ mod tests {
     use super::*;
     use crate::activate::testing::Build;
 
-    fn done(build: &Build) -> Result<Realised> {
+    /// The texts of all files, and the objects.
+    fn done(build: &Build) -> Result<(BTreeMap<String, String>, BTreeMap<Label, Digest>)> {
         let ids = Ids { users: [("app".parse().unwrap(), Some(961))].into(), groups: BTreeMap::new() };
-        realise(build.bytes(), &build.manifest(), &ids)
-    }
-
-    fn file<'a>(realised: &'a Realised, path: &str) -> &'a str {
-        std::str::from_utf8(&realised.files[&path.parse::<BundlePath>().unwrap()]).unwrap()
+        let (files, manifest) = (build.bytes(), build.manifest());
+        let realised = realise(&files, &manifest, &ids)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let texts = realised.files.iter().map(|(path, bytes)| (path.to_string(), text(bytes))).collect();
+        Ok((texts, realised.objects))
     }
 
     #[test]
@@ -151,25 +158,18 @@ mod tests {
             .text("units/a.service", "User=@rick(uid:app) @rick(object:conf)/x")
             .text("objects/conf/x", "uid=@rick(uid:app)")
             .file("objects/conf/payload", "@rick(uid:app)");
-        let realised = done(&build).unwrap();
-        let digest = realised.objects[&"conf".parse().unwrap()];
-        assert_eq!(
-            file(&realised, "units/a.service"),
-            format!("User=961 /var/lib/rick/store/{}/x", digest.hex())
-        );
-        assert_eq!(file(&realised, "objects/conf/x"), "uid=961");
-        assert_eq!(
-            file(&realised, "objects/conf/payload"),
-            "@rick(uid:app)",
-            "payload files are never touched"
-        );
+        let (texts, objects) = done(&build).unwrap();
+        let digest = objects[&"conf".parse().unwrap()];
+        assert_eq!(texts["units/a.service"], format!("User=961 /var/lib/rick/store/{}/x", digest.hex()));
+        assert_eq!(texts["objects/conf/x"], "uid=961");
+        assert_eq!(texts["objects/conf/payload"], "@rick(uid:app)", "payload files are never touched");
     }
 
     #[test]
     fn an_object_may_name_another_but_not_itself() {
         let chain = Build::new("h").text("objects/a/x", "@rick(object:b)").text("objects/b/x", "end");
-        let realised = done(&chain).unwrap();
-        assert!(file(&realised, "objects/a/x").ends_with(&realised.objects[&"b".parse().unwrap()].hex()));
+        let (texts, objects) = done(&chain).unwrap();
+        assert!(texts["objects/a/x"].ends_with(&objects[&"b".parse().unwrap()].hex()));
         let ring =
             Build::new("h").text("objects/a/x", "@rick(object:b)").text("objects/b/x", "@rick(object:a)");
         assert!(done(&ring).unwrap_err().to_string().contains("names itself"));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_object_is_known_by_its_content() {
-        let of = |build: Build| done(&build).unwrap().objects[&"a".parse().unwrap()];
+        let of = |build: Build| done(&build).unwrap().1[&"a".parse().unwrap()];
         let plain = of(Build::new("h").file("objects/a/x", "1"));
         assert_eq!(plain, of(Build::new("other").file("objects/a/x", "1").file("etc/b/c", "")));
         assert_ne!(plain, of(Build::new("h").file("objects/a/x", "2")));

@@ -31,10 +31,13 @@ impl Staged {
     }
 }
 
-/// Writes a generation of what was received and realised.
-pub fn write(state: &State, received: &Received, realised: &Realised) -> Result<Staged> {
+/// Writes a generation of what was received and realised, in the place of one that may be staged already.
+pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
     let number = generation::next_number(state)?;
     let directory = state.incoming().join("generation");
+    durable::make_directory(&state.incoming(), 0o700)?;
+    durable::remove_tree_if_there(&directory)?;
+    durable::remove_tree_if_there(&staged_objects(state))?;
     let objects = write_objects(state, &received.manifest, realised)?;
     write_generation(&directory, received, realised)?;
     durable::sync_filesystem(&state.incoming())?;
@@ -55,7 +58,7 @@ pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Gener
 }
 
 /// Writes the configuration directories that the store does not have to `incoming/`.
-fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised) -> Result<Vec<Digest>> {
+fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised<'_>) -> Result<Vec<Digest>> {
     let mut new = Vec::new();
     for (name, digest) in &realised.objects {
         let staged = staged_object(state, digest);
@@ -74,7 +77,7 @@ fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised) ->
     Ok(new)
 }
 
-fn write_generation(staging: &Path, received: &Received, realised: &Realised) -> Result<()> {
+fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>) -> Result<()> {
     let manifest = &received.manifest;
     make_frame(staging)?;
     for (path, bytes) in realised.files.iter().filter(|(path, _)| !path.as_str().starts_with("objects/")) {
@@ -126,7 +129,11 @@ fn put_in_place(state: &State, objects: &[Digest]) -> Result<()> {
 }
 
 fn staged_object(state: &State, digest: &Digest) -> PathBuf {
-    state.incoming().join("store").join(digest.hex())
+    staged_objects(state).join(digest.hex())
+}
+
+fn staged_objects(state: &State) -> PathBuf {
+    state.incoming().join("store")
 }
 
 fn mode_of(manifest: &HostManifest, path: &BundlePath) -> u32 {

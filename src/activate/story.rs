@@ -136,13 +136,20 @@ fn a_host_goes_through_its_generations_and_back() {
     story.activate(&first().text("objects/app/app.conf", "changed"));
     assert_eq!(
         story.host.take(),
-        ["sysusers", "daemon-reload", "tmpfiles", "reload caddy.service", "restart app.service"]
+        [
+            "sysusers",
+            "daemon-reload",
+            "tmpfiles",
+            "reset-failed",
+            "reload caddy.service",
+            "restart app.service"
+        ]
     );
 
     assert_eq!(story.roll_back(None).generation, 2);
     assert_eq!(
         story.host.take(),
-        ["daemon-reload", "tmpfiles", "reload caddy.service", "restart app.service"]
+        ["daemon-reload", "tmpfiles", "reset-failed", "reload caddy.service", "restart app.service"]
     );
     assert_eq!(story.current("objects/app/app.conf"), "user 900");
 
@@ -210,7 +217,7 @@ fn a_switch_cut_short_after_the_commit_is_finished() {
     fs::write(story.state().applied(), applied).unwrap();
     let outcome = story.activate(&changed);
     assert_eq!(outcome.generation, 2);
-    assert_eq!(story.host.take(), ["daemon-reload", "tmpfiles", "restart app.service"]);
+    assert_eq!(story.host.take(), ["daemon-reload", "tmpfiles", "reset-failed", "restart app.service"]);
 }
 
 #[test]

@@ -58,8 +58,10 @@ impl Switch<'_> {
         let refused = self.not_loaded()?;
         let complaints = self.act(&refused);
         problems.extend(self.settle(complaints)?);
-        let probes = self.target.manifest().map_or(&[][..], |manifest| &manifest.probes);
-        problems.extend(probe::probe(self.host, probes, self.report));
+        if self.host.is_running() {
+            let probes = self.target.manifest().map_or(&[][..], |manifest| &manifest.probes);
+            problems.extend(probe::probe(self.host, probes, self.report));
+        }
         // Here a later stage judges: settle window, confirm, and if not well the same steps toward the generation before.
         Ok(problems)
     }
@@ -128,10 +130,7 @@ impl Switch<'_> {
     /// Reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained about.
     fn act(&mut self, refused: &BTreeSet<UnitName>) -> Vec<String> {
         let mut complaints = Vec::new();
-        let failed = self.steps_for(Reason::Failed);
-        if !failed.is_empty() {
-            complaints.extend(self.host.reset_failed(&failed).err().map(|error| format!("{error:#}")));
-        }
+        self.reset_limits();
         self.tell(Verb::Reload);
         complaints.extend(self.jobs(Verb::Reload, &without(self.plan.of(Verb::Reload), refused)));
         for (verb, units) in self.plan.batches() {
@@ -140,6 +139,18 @@ impl Switch<'_> {
             complaints.extend(self.jobs(verb, &units));
         }
         complaints
+    }
+
+    /// systemd counts starts, and refuses the sixth within ten seconds: those of others shall not count against this switch.
+    fn reset_limits(&self) {
+        let counted =
+            |step: &&Step| matches!(step.verb, Verb::Restart | Verb::Start) && step.reason != Reason::New;
+        let units: Vec<UnitName> =
+            self.plan.steps.iter().filter(counted).map(|step| step.unit.clone()).collect();
+        if !units.is_empty() {
+            // A unit that systemd does not have in memory has nothing to reset, which is no error here.
+            let _ = self.host.reset_failed(&units);
+        }
     }
 
     /// Looks at all units once, records those that are as they should be, and reports the others.

@@ -32,6 +32,10 @@ const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,Rel
 pub struct Systemd;
 
 impl Host for Systemd {
+    fn is_running(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> Result<String> {
         Ok(rustix::system::uname().nodename().to_string_lossy().into_owned())
     }

@@ -254,6 +254,10 @@ impl Recording {
 }
 
 impl Host for Recording {
+    fn is_running(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> Result<String> {
         Ok("h".to_owned())
     }

@@ -17,6 +17,10 @@ use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Failure, list, preflight};
 use rick::bundle::names::HostName;
 
+const USAGE: &str = "rick-activate [OPTIONS] <BUNDLE|->
+       rick-activate [OPTIONS] list
+       rick-activate [OPTIONS] rollback [N]";
+
 const REFUSED: u8 = 1;
 const NOT_WELL: u8 = 3;
 const BUG: i32 = 70;
@@ -40,7 +44,7 @@ Exit codes:
 
 /// Switches this host to what a bundle describes, in one step, and restarts what changed.
 #[derive(Parser)]
-#[command(name = "rick-activate", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+#[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true)]
 struct Arguments {
     /// The bundle, as `rickbuild` wrote it; `-` reads standard input.
     #[arg(required = true, value_name = "BUNDLE")]
