@@ -258,9 +258,9 @@ fn show(compiled: &Compiled, host: Option<&str>, json: bool) -> Result<Vec<u8>> 
     }
     let mut text = Vec::new();
     if json {
-        compile::show::json(&hosts, &mut text)?
+        compile::show::json(&hosts, &mut text)?;
     } else {
-        compile::show::text(&hosts, &mut text)?
+        compile::show::text(&hosts, &mut text)?;
     }
     Ok(text)
 }

@@ -1,4 +1,5 @@
 //! Errors and warnings as data: what is wrong, where, why, and how to mend it. Drawing them is `report`'s work.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
 //! A checked host: names are parsed, references resolve, bodies are sections. What `check` gives and `lower` takes.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! The nouns of a host as modules state them, with the places where they were stated. What `evaluate` gives and `check` takes.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 

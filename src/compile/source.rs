@@ -1,4 +1,5 @@
 //! Source files and places in them.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 

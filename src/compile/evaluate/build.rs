@@ -1,4 +1,5 @@
 //! Modules run: providers before consumers, then collectors with all that was contributed to them.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 
@@ -162,7 +163,7 @@ impl<'v> Building<'v, '_> {
             }
             match noun_of(value) {
                 Some(Noun::Site(_)) | None => {
-                    self.refuse(session, number, value, "`finish` returns nouns of the host only")
+                    self.refuse(session, number, value, "`finish` returns nouns of the host only");
                 }
                 Some(noun) => self.keep(session, number, noun, value),
             }
@@ -301,7 +302,7 @@ impl<'v> Building<'v, '_> {
             self.collected[taker].entry(collection).or_default().push(value);
             return;
         }
-        let what = if noun.is_empty() { self.kind_name(value) } else { noun.to_owned() };
+        let what = if noun.is_empty() { kind_name(value) } else { noun.to_owned() };
         let place = place_of(value).unwrap_or_else(|| self.services[number].span.clone());
         let finding = if takers.is_empty() {
             let finding = Finding::error(format!("no service of `{}` collects `{what}`", self.host.name));
@@ -333,12 +334,6 @@ impl<'v> Building<'v, '_> {
             .collect()
     }
 
-    fn kind_name(&self, value: Value<'v>) -> String {
-        let shown = value.to_string();
-        let name = shown.strip_prefix("record[").and_then(|rest| rest.split_once(']'));
-        name.map_or_else(|| value.get_type().to_owned(), |(name, _)| name.to_owned())
-    }
-
     fn missing_facts(&mut self, session: &mut Session, number: usize) {
         let service = &self.services[number];
         for kind in &service.definition.provides {
@@ -367,6 +362,13 @@ impl<'v> Building<'v, '_> {
             .at(&service.definition.span, rule),
         );
     }
+}
+
+/// The name of a record's type.
+fn kind_name(value: Value<'_>) -> String {
+    let shown = value.to_string();
+    let name = shown.strip_prefix("record[").and_then(|rest| rest.split_once(']'));
+    name.map_or_else(|| value.get_type().to_owned(), |(name, _)| name.to_owned())
 }
 
 fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {

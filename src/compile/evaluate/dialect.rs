@@ -1,4 +1,5 @@
 //! What an environment may hold: `load` statements and calls, so that it can be read as data.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use starlark::codemap::Span;
 use starlark::syntax::AstModule;

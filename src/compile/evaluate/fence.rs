@@ -27,7 +27,7 @@ const SECONDS: u64 = 60;
 pub fn evaluate(root: &Path, environment: &str) -> Outcome {
     match run(root, environment) {
         Ok(outcome) => outcome,
-        Err(finding) => Outcome::failed(finding),
+        Err(finding) => Outcome::failed(*finding),
     }
 }
 
@@ -51,9 +51,9 @@ fn limit(resource: Resource, value: u64) -> anyhow::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: lower(before.current), maximum: lower(before.maximum) })?)
 }
 
-fn run(root: &Path, environment: &str) -> Result<Outcome, Finding> {
+fn run(root: &Path, environment: &str) -> Result<Outcome, Box<Finding>> {
     let broken = |what: &str, why: &dyn std::fmt::Display| {
-        Finding::error(format!("cannot {what}")).note(why.to_string())
+        Box::new(Finding::error(format!("cannot {what}")).note(why.to_string()))
     };
     let mut child = Command::new("/proc/self/exe")
         .arg(COMMAND)
@@ -81,7 +81,7 @@ fn run(root: &Path, environment: &str) -> Result<Outcome, Finding> {
         return serde_json::from_slice(&json)
             .map_err(|error| broken("read the evaluation's outcome", &error));
     }
-    Err(death(environment, status.signal(), &said))
+    Err(Box::new(death(environment, status.signal(), &said)))
 }
 
 /// Why a child died, as an error of the source.

@@ -2,6 +2,7 @@
 //!
 //! Starlark tells a built-in function where it was called, not where each argument stands. This index, made from the syntax tree,
 //! answers that, so that a caret can point at the one wrong word.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 

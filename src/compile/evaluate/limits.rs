@@ -1,4 +1,5 @@
 //! What an evaluation may use. Hard limits on memory and time are the fence's (`fence.rs`); these ones can name the line.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use starlark::eval::Evaluator;
 

@@ -43,7 +43,7 @@ impl Session {
         let ast = self.parse(path, None, &ENVIRONMENTS)?;
         let restricted = super::dialect::violations(&ast);
         let refused = !restricted.is_empty();
-        restricted.into_iter().for_each(|finding| self.report(finding));
+        self.findings.extend(restricted);
         let loaded = self.with_imports(path, ast)?;
         (!refused).then_some(loaded)
     }

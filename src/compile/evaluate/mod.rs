@@ -83,7 +83,7 @@ impl Outcome {
 fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
     let mut session = match open(root, trail) {
         Ok(session) => session,
-        Err(finding) => return Outcome::failed(finding),
+        Err(finding) => return Outcome::failed(*finding),
     };
     let hosts = run(&mut session, environment);
     let (name, hosts, complete) = hosts.unwrap_or_default();
@@ -95,7 +95,7 @@ fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
     }
 }
 
-fn open(root: &Path, trail: Trail) -> Result<Session, Finding> {
+fn open(root: &Path, trail: Trail) -> Result<Session, Box<Finding>> {
     let tree = Tree::new(root).map_err(|error| {
         Finding::error(format!("cannot open the source root `{}`", root.display())).note(error.to_string())
     })?;

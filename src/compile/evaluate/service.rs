@@ -1,4 +1,5 @@
 //! Services and the modules that they are instances of: shapes and options.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 
@@ -90,7 +91,7 @@ impl<'v> Instance<'v> {
     }
 }
 
-fn entries<'v>(dict: Value<'v>) -> Vec<(String, Value<'v>)> {
+fn entries(dict: Value<'_>) -> Vec<(String, Value<'_>)> {
     let Some(dict) = DictRef::from_value(dict) else { return Vec::new() };
     dict.iter().map(|(key, value)| (key.to_str(), value)).collect()
 }
@@ -184,7 +185,7 @@ fn missing_option(
     name: &str,
     option: Value<'_>,
 ) {
-    let doc = field(option, "doc").map_or_else(String::new, |doc| doc.to_str());
+    let doc = field(option, "doc").map_or_else(String::new, Value::to_str);
     session.report(
         Finding::error(format!("`{}` needs the option `{name}`", definition.name))
             .at(span, format!("`{name}` is missing"))
@@ -218,7 +219,7 @@ fn right_type<'v>(
         return true;
     }
     let place = session.argument_value(span, name);
-    let doc = field(option, "doc").map_or_else(String::new, |doc| doc.to_str());
+    let doc = field(option, "doc").map_or_else(String::new, Value::to_str);
     session.report(
         Finding::error(format!("option `{name}` of `{}` must be `{}`", definition.name, compiled.as_ty()))
             .at(&place, format!("this is `{}`", value.get_type()))

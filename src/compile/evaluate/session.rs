@@ -1,4 +1,5 @@
 //! What one evaluation has read and found so far.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 
@@ -55,19 +56,20 @@ impl Session {
 
     /// The place of a named argument's name in the call at `span`, or the call.
     pub(super) fn argument_name(&self, span: &Span, name: &str) -> Span {
-        self.inner(span, self.call(span).and_then(|call| call.named.get(name)).map(|(name, _)| *name))
+        let named = self.call(span).and_then(|call| call.named.get(name));
+        named.map_or_else(
+            || span.clone(),
+            |((start, end), _)| Span { file: span.file.clone(), start: *start, end: *end },
+        )
     }
 
     /// The place of a named argument's value in the call at `span`, or the call.
     pub(super) fn argument_value(&self, span: &Span, name: &str) -> Span {
-        self.inner(span, self.call(span).and_then(|call| call.named.get(name)).map(|(_, value)| *value))
-    }
-
-    fn inner(&self, span: &Span, range: Option<(usize, usize)>) -> Span {
-        match range {
-            Some((start, end)) => Span { file: span.file.clone(), start, end },
-            None => span.clone(),
-        }
+        let named = self.call(span).and_then(|call| call.named.get(name));
+        named.map_or_else(
+            || span.clone(),
+            |(_, (start, end))| Span { file: span.file.clone(), start: *start, end: *end },
+        )
     }
 
     /// Turns an error of the language into a finding. `context` is a further place that takes part.

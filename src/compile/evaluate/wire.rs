@@ -1,4 +1,5 @@
 //! Facts find their consumers: who provides what each service requires, and in which order services are built.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,348 @@
+//! The host's own nouns.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+// The signatures are those of the language, and the macro passes every argument by value and wants a result of each.
+#![allow(clippy::too_many_arguments, clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+
+use std::collections::BTreeMap;
+
+use starlark::environment::GlobalsBuilder;
+use starlark::eval::Evaluator;
+use starlark::starlark_module;
+use starlark::values::Value;
+use starlark::values::dict::DictRef;
+use starlark::values::list::{ListRef, UnpackList};
+use starlark::values::none::NoneOr;
+
+use super::super::tree::{folder_of, resolve};
+use super::{CURRENT, made, noun_of, place};
+use crate::bundle::names::HostName;
+use crate::bundle::token::Token;
+use crate::compile::item::{
+    Auth, Backend, Body, Content, Directory, File, Group, Image, Noun, Port, Probe, ProbeTarget, Program,
+    Quadlet, Sections, Site, Unit, UnitBody, User,
+};
+use crate::compile::source::SourcePath;
+
+type Texts = UnpackList<String>;
+
+/// The nouns of a host.
+#[starlark_module]
+pub(super) fn nouns(builder: &mut GlobalsBuilder) {
+    /// A Unix group; its number is the host's to give.
+    fn group<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named, default = UnpackList::default())] members: Texts,
+        #[starlark(require = named, default = NoneOr::None)] id: NoneOr<u32>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Group(Group { name: name.to_owned(), members: members.items, id: id.into_option() });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A Unix user with a group of its own; its number is the host's to give.
+    fn user<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named, default = UnpackList::default())] groups: Texts,
+        #[starlark(require = named, default = "")] description: &str,
+        #[starlark(require = named, default = "/nonexistent")] home: &str,
+        #[starlark(require = named, default = NoneOr::None)] id: NoneOr<u32>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::User(User {
+            name: name.to_owned(),
+            groups: groups.items,
+            description: description.to_owned(),
+            home: home.to_owned(),
+            id: id.into_option(),
+        });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A directory of the host, made at activation and at boot, never removed.
+    fn directory<'v>(
+        #[starlark(require = pos)] path: &str,
+        #[starlark(require = named)] user: &str,
+        #[starlark(require = named)] group: &str,
+        #[starlark(require = named, default = 0o750)] mode: u32,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Directory(Directory {
+            path: path.to_owned(),
+            mode,
+            user: user.to_owned(),
+            group: group.to_owned(),
+        });
+        let path = eval.heap().alloc(path);
+        made(eval, &noun, &[("path", path)])
+    }
+
+    /// A configuration file: `content` is text, `source` a file or folder of the source tree. `path` is where the host has it.
+    /// Files of one `object`, by default the service, move together.
+    fn file<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named, default = NoneOr::None)] content: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
+        #[starlark(require = named, default = false)] stable: bool,
+        #[starlark(require = named, default = false)] executable: bool,
+        #[starlark(require = named, default = NoneOr::None)] object: NoneOr<String>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let service = current_service(eval, "file")?;
+        let object = object.into_option().unwrap_or(service);
+        let content = match (content, source) {
+            (NoneOr::Other(text), NoneOr::None) => Content::Text(text),
+            (NoneOr::None, NoneOr::Other(source)) => Content::Payload(source_path(eval, &source)?),
+            _ => anyhow::bail!("give exactly one of `content = …` and `source = …`"),
+        };
+        let path = if stable {
+            format!("/var/lib/rick/current/etc/{object}/{name}")
+        } else {
+            format!("{}/{name}", Token::Object(object.parse().map_err(anyhow::Error::msg)?))
+        };
+        let noun = Noun::File(File { name: name.to_owned(), content, object, stable, executable });
+        let (name, path) = (eval.heap().alloc(name), eval.heap().alloc(path));
+        made(eval, &noun, &[("name", name), ("path", path)])
+    }
+
+    /// A systemd unit. `drop_in` makes it an addition to a unit of the distribution, `replaces` says that it knowingly takes one's place.
+    fn unit<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(default = NoneOr::None)] sections: NoneOr<DictRef<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] text: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] drop_in: NoneOr<String>,
+        #[starlark(require = named, default = UnpackList::default())] reload_on: UnpackList<Value<'v>>,
+        #[starlark(require = named, default = false)] replaces: bool,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let body = body(eval, sections, text, source)?;
+        let body = match drop_in {
+            NoneOr::None => UnitBody::Whole(body),
+            NoneOr::Other(stem) => UnitBody::DropIn(stem, body),
+        };
+        let mut files = Vec::new();
+        for file in reload_on.items {
+            match noun_of(file) {
+                Some(Noun::File(file)) => files.push(file.name),
+                _ => anyhow::bail!("`reload_on` takes what file() gave, not {}", file.get_type()),
+            }
+        }
+        let noun = Noun::Unit(Unit { name: name.to_owned(), body, reload_on: files, replaces });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// Hides a unit of the distribution: it is stopped and cannot start.
+    fn mask<'v>(
+        #[starlark(require = pos)] name: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Unit(Unit {
+            name: name.to_owned(),
+            body: UnitBody::Mask,
+            reload_on: Vec::new(),
+            replaces: true,
+        });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A Quadlet file.
+    fn quadlet<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(default = NoneOr::None)] sections: NoneOr<DictRef<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] text: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun =
+            Noun::Quadlet(Quadlet { name: name.to_owned(), body: body(eval, sections, text, source)? });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A web site, for the service that collects sites. `auth` is `"public"`, `"oidc"` or `"forward"`; one must be chosen.
+    fn site<'v>(
+        #[starlark(require = pos)] host: &str,
+        #[starlark(require = named, default = NoneOr::None)] auth: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] proxy: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] files: NoneOr<String>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        host.parse::<HostName>().map_err(anyhow::Error::msg)?;
+        let auth = match auth {
+            NoneOr::None => anyhow::bail!(
+                "site `{host}` does not say who may see it\n\
+                 help: choose `auth = \"oidc\"` (the application signs people in), `auth = \"forward\"` (the proxy does) or `auth = \"public\"`"
+            ),
+            NoneOr::Other(auth) => match auth.as_str() {
+                "public" => Auth::Public,
+                "oidc" => Auth::Oidc,
+                "forward" => Auth::Forward,
+                other => anyhow::bail!("`{other}` is no way to sign in: `public`, `oidc` and `forward` are"),
+            },
+        };
+        let backend = match (proxy, files) {
+            (NoneOr::Other(proxy), NoneOr::None) => Backend::Proxy(proxy),
+            (NoneOr::None, NoneOr::Other(files)) => Backend::Files(files),
+            _ => anyhow::bail!("give exactly one of `proxy = …` and `files = …`"),
+        };
+        let shown = serde_json::to_value(auth)?;
+        let noun = Noun::Site(Site { host: host.to_owned(), auth, backend });
+        let (host, auth) = (eval.heap().alloc(host), eval.heap().alloc(shown.as_str().unwrap_or_default()));
+        made(eval, &noun, &[("host", host), ("auth", auth)])
+    }
+
+    /// A container image: one layer for each entry of `layers`, a path in the image → a path of the source. `ref` names it in Quadlets.
+    fn image<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named)] layers: DictRef<'v>,
+        #[starlark(require = named, default = UnpackList::default())] entrypoint: Texts,
+        #[starlark(require = named, default = UnpackList::default())] command: Texts,
+        #[starlark(require = named, default = NoneOr::None)] environment: NoneOr<DictRef<'v>>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let mut pieces = Vec::new();
+        for (path, source) in layers.iter() {
+            let source = source_path(eval, &text_of(source, "a layer's source")?)?;
+            pieces.push((text_of(path, "a layer's path")?, source));
+        }
+        let mut variables = BTreeMap::new();
+        if let NoneOr::Other(environment) = environment {
+            for (key, value) in environment.iter() {
+                variables.insert(text_of(key, "a variable's name")?, text_of(value, "a variable's value")?);
+            }
+        }
+        let noun = Noun::Image(Image {
+            name: name.to_owned(),
+            layers: pieces,
+            entrypoint: entrypoint.items,
+            command: command.items,
+            environment: variables,
+        });
+        let reference = eval.heap().alloc(format!("localhost/{name}"));
+        made(eval, &noun, &[("ref", reference)])
+    }
+
+    /// A claim on a port of the host, so that nobody else takes it.
+    fn port<'v>(
+        #[starlark(require = pos)] number: i32,
+        #[starlark(require = named, default = "tcp")] protocol: &str,
+        #[starlark(require = named, default = "0.0.0.0")] address: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let checked = u16::try_from(number).ok().filter(|number| *number > 0);
+        let checked = checked.ok_or_else(|| anyhow::anyhow!("{number} is not a port: 1 to 65535 are"))?;
+        let noun =
+            Noun::Port(Port { number: checked, protocol: protocol.to_owned(), address: address.to_owned() });
+        let number = eval.heap().alloc(number);
+        made(eval, &noun, &[("number", number)])
+    }
+
+    /// Something that answers once the service is well: a Unix socket or a TCP address that accepts.
+    fn probe<'v>(
+        #[starlark(require = named, default = NoneOr::None)] unix: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] tcp: NoneOr<String>,
+        #[starlark(require = named, default = 30)] timeout: u32,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let target = match (unix, tcp) {
+            (NoneOr::Other(path), NoneOr::None) => ProbeTarget::Unix(path),
+            (NoneOr::None, NoneOr::Other(address)) => ProbeTarget::Tcp(address),
+            _ => anyhow::bail!("give exactly one of `unix = …` and `tcp = …`"),
+        };
+        made(eval, &Noun::Probe(Probe { target, timeout_s: timeout }), &[])
+    }
+
+    /// A program that the host must have before anything is touched.
+    fn program<'v>(
+        #[starlark(require = pos)] path: &str,
+        #[starlark(require = named)] package: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Program(Program { path: path.to_owned(), package: package.to_owned() });
+        let path = eval.heap().alloc(path);
+        made(eval, &noun, &[("path", path)])
+    }
+}
+
+/// A path in the source tree, as written in the file that calls.
+fn source_path(eval: &Evaluator<'_, '_, '_>, written: &str) -> anyhow::Result<SourcePath> {
+    let caller = place(eval, 0)?.file;
+    resolve(folder_of(&caller.0), written)
+        .map_err(|why| anyhow::anyhow!("cannot use the source path `{written}`: {why}"))
+}
+
+/// The service that is being built.
+fn current_service(eval: &Evaluator<'_, '_, '_>, what: &str) -> anyhow::Result<String> {
+    let current = eval.module().get(CURRENT).and_then(Value::unpack_str);
+    let current = current.filter(|name| !name.is_empty());
+    current
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("{what}() belongs into a module's `build` or `finish` function"))
+}
+
+/// The bodies that `unit` and `quadlet` take: sections, a pasted text, or a file of the source.
+fn body<'v>(
+    eval: &Evaluator<'v, '_, '_>,
+    sections: NoneOr<DictRef<'v>>,
+    text: NoneOr<String>,
+    source: NoneOr<String>,
+) -> anyhow::Result<Body> {
+    match (sections, text, source) {
+        (NoneOr::Other(sections), NoneOr::None, NoneOr::None) => Ok(Body::Sections(section_list(&sections)?)),
+        (NoneOr::None, NoneOr::Other(text), NoneOr::None) => Ok(Body::Text(text, None)),
+        (NoneOr::None, NoneOr::None, NoneOr::Other(source)) => {
+            Ok(Body::Text(String::new(), Some(source_path(eval, &source)?)))
+        }
+        _ => anyhow::bail!("give exactly one of: a dictionary of sections, `text = …`, `source = …`"),
+    }
+}
+
+fn section_list(sections: &DictRef<'_>) -> anyhow::Result<Sections> {
+    let mut list = Sections::new();
+    for (section, keys) in sections.iter() {
+        let section = text_of(section, "a section's name")?;
+        let Some(keys) = DictRef::from_value(keys) else {
+            anyhow::bail!("section `{section}` is not a dictionary of keys");
+        };
+        let mut entries = Vec::new();
+        for (key, value) in keys.iter() {
+            let key = text_of(key, "a key")?;
+            match ListRef::from_value(value) {
+                Some(values) => {
+                    for value in values.iter() {
+                        entries.push((key.clone(), scalar(&key, value)?));
+                    }
+                }
+                None if value.is_none() => {}
+                None => entries.push((key.clone(), scalar(&key, value)?)),
+            }
+        }
+        list.push((section, entries));
+    }
+    Ok(list)
+}
+
+fn text_of(value: Value<'_>, what: &str) -> anyhow::Result<String> {
+    value
+        .unpack_str()
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("{what} must be a string, not {}", value.get_type()))
+}
+
+/// A value of a unit key: text as it is, numbers, and booleans as yes and no.
+fn scalar(key: &str, value: Value<'_>) -> anyhow::Result<String> {
+    if let Some(text) = value.unpack_str() {
+        return Ok(text.to_owned());
+    }
+    if let Some(flag) = value.unpack_bool() {
+        return Ok(if flag { "yes" } else { "no" }.to_owned());
+    }
+    if value.get_type() == "int" {
+        return Ok(value.to_string());
+    }
+    anyhow::bail!("`{key}` must be a string, a number, a boolean or a list of them, not {}", value.get_type())
+}
