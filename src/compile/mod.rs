@@ -1,4 +1,4 @@
-//! `rickbuild`: from a source tree to a bundle. [`check`] and [`compile`] are the stages in order.
+//! `rickbuild`: from a source tree to a bundle. [`check()`] and [`compile`] are the stages in order.
 //!
 //! 1. [`evaluate`]: loads the environment and its modules, runs them, wires facts to consumers → an [`item::Evaluation`].
 //! 2. [`check`](mod@check): items → findings, all of them, and [`host::Host`]s.
