@@ -253,6 +253,19 @@ fn images_are_kept_and_loaded_once() {
 }
 
 #[test]
+fn an_image_that_cannot_be_loaded_ends_it_before_the_switch() {
+    let mut story = Story::begin();
+    story.activate(&first());
+    story.host.take();
+    story.host.no_podman = true;
+    let bundle = first().image("localhost/whoami:1", "one").bundle();
+    let refused = story.run(false, |run| run.activate(bundle.as_slice()));
+    assert!(matches!(refused, Err(Failure::Refused(_))));
+    assert_eq!(story.host.take(), ["sysusers"]);
+    assert_eq!(list::list(&story.state()).unwrap().len(), 2, "no generation is left that never was current");
+}
+
+#[test]
 fn a_bundle_for_another_host_is_refused() {
     let story = Story::begin();
     let error = story.refused(&Build::new("mini-vps").bundle());

@@ -1,0 +1,116 @@
+//! What it takes to get from where the host is to a target: everything is asked here, nothing is done.
+
+use std::thread;
+
+use anyhow::Result;
+
+use super::applied::Applied;
+use super::desired::{Desired, Wanted};
+use super::generation::Generation;
+use super::host::LoadState;
+use super::plan::{self, Plan, Situation};
+use super::report::Outcome;
+use super::target::Target;
+use super::{Activation, anchors, images, switch};
+use crate::bundle::manifest::Role;
+
+/// What a switch to a target takes.
+pub(super) struct Course {
+    /// The units of the target, with the instances of templates that it hides.
+    pub(super) desired: Desired,
+    pub(super) plan: Plan,
+    /// What was applied, as it holds in this boot.
+    pub(super) applied: Applied,
+    /// The generation that the host has.
+    pub(super) previous: u32,
+    /// The target is another one.
+    pub(super) flip: bool,
+    /// systemd has yet to read the units of the target.
+    pub(super) unread: bool,
+    /// All anchors stand.
+    planted: bool,
+    pub(super) missing_images: Vec<String>,
+}
+
+impl Activation<'_> {
+    /// Looks at the host, and plans.
+    pub(super) fn course(&self, target: &Target) -> Result<Course> {
+        let current = Generation::current(&self.state)?;
+        let previous = current.as_ref().map_or(0, |current| current.number);
+        let flip = previous != target.number;
+        let mut now = match &current {
+            Some(current) if flip => current.desired()?,
+            Some(_) => target.desired.clone(),
+            None => Desired::default(),
+        };
+        let applied = Applied::read(&self.state)?.in_boot(&self.host.boot_id()?, previous, &now);
+        let mut desired = target.desired.clone();
+        let instances = self.host.instances(&desired.hidden_templates())?;
+        desired.hide_instances(instances.into_iter().chain(applied.displaced.iter().cloned()));
+        now.hide_instances(applied.displaced.iter().cloned());
+        let ours = now.names();
+        let names = desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
+        let (missing_images, live) =
+            side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
+        let (missing_images, live) = (missing_images?, live?);
+        let unknown = |unit: &Wanted| {
+            unit.role != Role::Mask
+                && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
+        };
+        let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
+        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &ours, live: &live });
+        let planted = match &target.generation {
+            Some(generation) => anchors::planted(&self.state, generation)?,
+            None => false,
+        };
+        Ok(Course { desired, plan, applied, previous, flip, unread, planted, missing_images })
+    }
+
+    /// Says what a dry run found.
+    pub(super) fn tell(&mut self, target: &Target, course: &Course) {
+        for name in &course.missing_images {
+            self.report.line("would load", name);
+        }
+        if course.flip {
+            let what = format!("generation {} (now: {})", target.number, course.previous);
+            self.report.line("would switch to", &what);
+        } else if course.unread {
+            self.report.line("would read", "the units again");
+        }
+        for step in &course.plan.steps {
+            let verb = format!("would {}", step.verb.word());
+            self.report.line(&verb, &format!("{}: {}", step.unit, step.reason));
+        }
+    }
+}
+
+impl Course {
+    /// What there is to say before anything is done.
+    pub(super) fn outcome(&self, target: &Target, dry_run: bool) -> Outcome {
+        Outcome {
+            generation: target.number,
+            previous: self.previous,
+            digest: target.digest,
+            dry_run,
+            changed: self.flip
+                || self.unread
+                || !self.planted
+                || !self.missing_images.is_empty()
+                || !self.plan.steps.is_empty(),
+            steps: self.plan.steps.clone(),
+            problems: Vec::new(),
+        }
+    }
+}
+
+/// Asks two slow questions at once: podman and systemd each take their time to answer.
+fn side_by_side<A: Send, B>(elsewhere: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let other = scope.spawn(elsewhere);
+        let here = here();
+        match other.join() {
+            Ok(other) => (other, here),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! Which generation the host is to have: one made of a bundle, or one that is there already.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::mem;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::accounts::{HostAccounts, Ids, Remembered};
+use super::desired::Desired;
+use super::generation::{self, Generation};
+use super::layer::Files;
+use super::realise::{self, Realised};
+use super::receive::{self, Received};
+use super::stage::{self, Staged};
+use super::{Activation, check, images, layer, preflight};
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::{Accounts, HostManifest};
+use crate::durable;
+
+/// The generation that the host is to have: one that is there, or in a dry run one that is not.
+pub(super) struct Target {
+    pub(super) number: u32,
+    pub(super) digest: Option<Digest>,
+    pub(super) desired: Desired,
+    pub(super) images: BTreeMap<String, Digest>,
+    /// None in a dry run that would make it.
+    pub(super) generation: Option<Generation>,
+    /// It was made by this run.
+    new: bool,
+}
+
+impl Activation<'_> {
+    /// What a bundle wants.
+    pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run)?;
+        let manifest = &received.manifest;
+        let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
+        self.report.line("bundle", &what);
+        check::check_manifest(manifest)?;
+        preflight::check_host(&self.state, Some(manifest))?;
+        match Generation::current(&self.state)? {
+            Some(current)
+                if current.content.as_ref().is_some_and(|content| content.digest == received.digest) =>
+            {
+                self.keep_current(&received, current)
+            }
+            _ => self.make_new(received),
+        }
+    }
+
+    /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
+    fn keep_current(&mut self, received: &Received, current: Generation) -> Result<Target> {
+        self.accounts(&received.manifest.accounts, &current.directory.join("sysusers.conf"))?;
+        if !self.dry_run {
+            images::keep(&self.state, received)?;
+        }
+        Target::there(current)
+    }
+
+    /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
+    /// ends it while the host is as it was.
+    fn make_new(&mut self, mut received: Received) -> Result<Target> {
+        let files = layer::unpack(&mem::take(&mut received.layer), &received.manifest)?;
+        let (received, manifest) = (&received, &received.manifest);
+        check::check_tokens(manifest, &files)?;
+        let known = self.resolve(&manifest.accounts)?;
+        let realised = realise::realise(&files, manifest, &known)?;
+        if self.dry_run {
+            return self.imagined(received, &realised);
+        }
+        let mut staged = self.stage(received, &realised)?;
+        let ids = self.new_accounts(manifest, &files, &known)?;
+        if ids != known {
+            staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
+        }
+        let generation = stage::keep(&self.state, received, &staged)?;
+        Remembered::read(&self.state)?.remember(&self.state, &ids)?;
+        Ok(Target { new: true, ..Target::there(generation)? })
+    }
+
+    fn stage(&self, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
+        let staged = stage::write(&self.state, received, realised)?;
+        if received.manifest.files.keys().any(|path| path.as_str().starts_with("quadlets/")) {
+            self.host.check_quadlets(&staged.quadlets())?;
+        }
+        Ok(staged)
+    }
+
+    /// A generation to go back to.
+    pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
+        let target = generation::to_go_back_to(&self.state, asked)?;
+        preflight::check_host(&self.state, target.manifest())?;
+        if let Some(manifest) = target.manifest() {
+            self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
+        }
+        Target::there(target)
+    }
+
+    /// What a dry run would make.
+    fn imagined(&self, received: &Received, realised: &Realised<'_>) -> Result<Target> {
+        let read = |path: &_| Ok(realised.files.get(path).map(|bytes| bytes.to_vec()).unwrap_or_default());
+        Ok(Target {
+            number: generation::next_number(&self.state)?,
+            digest: Some(received.digest),
+            desired: Desired::of(&received.manifest, read)?,
+            images: received.manifest.images.clone(),
+            generation: None,
+            new: false,
+        })
+    }
+
+    /// The numbers for a generation that is to be made. systemd-sysusers runs though all may be known: it makes memberships as well.
+    fn new_accounts(&self, manifest: &HostManifest, files: &Files, known: &Ids) -> Result<Ids> {
+        let Some((_, sysusers)) = files.iter().find(|(path, _)| path.as_str() == "sysusers.conf") else {
+            return Ok(known.clone().expect_complete()?);
+        };
+        let file = self.state.incoming().join("sysusers.conf");
+        durable::write_new(&file, sysusers, 0o644)?;
+        self.make_accounts(&manifest.accounts, &file)
+    }
+
+    /// The numbers for a generation that is there; accounts that somebody removed are made again.
+    fn accounts(&self, accounts: &Accounts, sysusers: &Path) -> Result<Ids> {
+        let ids = self.resolve(accounts)?;
+        if ids.complete() || self.dry_run { Ok(ids) } else { self.make_accounts(accounts, sysusers) }
+    }
+
+    /// Additive, so it may come before the commit. The accounts were looked at before, because systemd-sysusers silently takes another
+    /// number for one that is taken, and are looked at again after.
+    fn make_accounts(&self, accounts: &Accounts, sysusers: &Path) -> Result<Ids> {
+        self.host.sysusers(sysusers)?;
+        Ok(self.resolve(accounts)?.expect_complete()?)
+    }
+
+    fn resolve(&self, accounts: &Accounts) -> Result<Ids> {
+        Ok(Ids::resolve(accounts, &HostAccounts::read(&self.state)?, &Remembered::read(&self.state)?)?)
+    }
+}
+
+impl Target {
+    /// A generation that is there.
+    fn there(generation: Generation) -> Result<Self> {
+        let desired = generation.desired()?;
+        let digest = generation.content.as_ref().map(|content| content.digest);
+        let images = generation.manifest().map(|manifest| manifest.images.clone()).unwrap_or_default();
+        Ok(Self {
+            number: generation.number,
+            digest,
+            desired,
+            images,
+            generation: Some(generation),
+            new: false,
+        })
+    }
+
+    /// Takes back what this run made, after a refusal: nothing leads there yet.
+    pub(super) fn discard(&self) -> Result<()> {
+        match &self.generation {
+            Some(generation) if self.new => durable::remove_tree_if_there(&generation.directory),
+            _ => Ok(()),
+        }
+    }
+}
