@@ -26,6 +26,7 @@ pub mod accounts;
 pub mod anchors;
 pub mod applied;
 pub mod check;
+pub mod cli;
 mod course;
 pub mod desired;
 pub mod directory;
