@@ -6,3 +6,4 @@ mod errors;
 mod homelab;
 mod hosts;
 mod support;
+mod switch;

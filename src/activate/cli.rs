@@ -14,11 +14,11 @@ const EXAMPLES: &str = "\
 Examples:
   rick-activate bundle.tar --dry-run       say what would be done
   rick-activate bundle.tar                 do it
-  ssh host rick-activate - < bundle.tar    the same on another host
+  ssh HOST rick-activate - < bundle.tar    the same on another host
   rick-activate list                       the generations of this host
   rick-activate rollback                   go back to the one before
   rick-activate bundle.tar --root DIR --host NAME
-                                           try it on a directory, without systemd
+                                           try it on a directory
 
 Exit codes:
   0   done, or nothing to do
@@ -29,7 +29,7 @@ Exit codes:
 
 /// Switches this host to what a bundle describes, in one step, and restarts what changed.
 #[derive(Parser)]
-#[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+#[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true, arg_required_else_help = true)]
 pub struct Arguments {
     /// The bundle, as `rickbuild` wrote it; `-` reads standard input.
     #[arg(required = true, value_name = "BUNDLE")]
@@ -40,7 +40,7 @@ pub struct Arguments {
     /// Take this to be the name of this host.
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<HostName>,
-    /// Switch the root file system in DIR instead of this host: without systemd, and images are left in their layout.
+    /// Switch the root file system in DIR instead of this host: nothing is run, and images are left in their layout.
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Print the outcome as JSON instead of a line per action.
@@ -59,7 +59,11 @@ pub enum Command {
     /// Go back to the generation before the current one, or to generation N (0 is the host without rick).
     Rollback {
         /// The number of the generation.
-        #[arg(value_name = "N")]
+        #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
     },
+}
+
+fn generation(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "generations are numbers, and `rick-activate list` shows them".to_owned())
 }

@@ -16,6 +16,7 @@ use super::systemd::run;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Role, UnitEntry};
 use crate::bundle::names::UnitName;
+use crate::durable;
 
 /// A root directory. What was started in it is taken to run, and what is asked of its units to happen, so that plans read as they would on
 /// the host.
@@ -105,6 +106,7 @@ impl Host for Directory {
     }
 
     fn sysusers(&self, file: &Path) -> Result<()> {
+        durable::make_directory(&self.state.on_host("/etc"), 0o755)?;
         run(self.tool("systemd-sysusers").arg(file)).map(drop)
     }
 

@@ -203,15 +203,16 @@ impl Situation<'_> {
     }
 }
 
-/// What is to be done to the units that the new generation does not have.
+/// What is to be done to the units that the new generation does not have. Stops come last things first: systemd takes job by job, and
+/// keeps to the order of two units only while it has the jobs of both.
 fn departures(situation: &Situation<'_>) -> Vec<Step> {
     let names = situation.desired.names();
     let ours = situation.ours.units.iter().map(|unit| &unit.name);
-    let gone: BTreeSet<&UnitName> = situation.applied.units.keys().chain(ours).collect();
-    gone.into_iter()
-        .filter(|unit| !names.contains(*unit))
-        .flat_map(|unit| situation.departure(unit))
-        .collect()
+    let others = situation.applied.units.keys().filter(|unit| situation.now(unit).is_none());
+    let gone = ours.chain(others).filter(|unit| !names.contains(*unit));
+    let steps: Vec<Step> = gone.flat_map(|unit| situation.departure(unit)).collect();
+    let (stops, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.verb == Verb::Stop);
+    stops.into_iter().rev().chain(others).collect()
 }
 
 impl Situation<'_> {
@@ -401,11 +402,16 @@ mod tests {
     }
 
     #[test]
-    fn what_left_is_stopped_with_its_timers_first() {
-        let case = Case::running(&["a.service run 1 -", "a.timer run 1 -", "b.service run 1 -"]);
+    fn what_left_is_stopped_with_its_timers_first_and_then_the_last_first() {
+        let units =
+            ["a.timer run 1 -", "a.service follow 1 -", "client.service run 1 -", "b.service run 1 -"];
         assert_eq!(
-            case.steps(&["b.service run 1 -"]),
-            ["stop a.timer: gone from the environment", "stop a.service: gone from the environment"]
+            Case::running(&units).steps(&["b.service run 1 -"]),
+            [
+                "stop a.timer: gone from the environment",
+                "stop client.service: gone from the environment",
+                "stop a.service: gone from the environment"
+            ]
         );
     }
 
@@ -421,7 +427,7 @@ mod tests {
         );
         assert_eq!(
             case.steps(&[]),
-            ["stop a.service: gone from the environment", "stop b.service: gone from the environment"]
+            ["stop b.service: gone from the environment", "stop a.service: gone from the environment"]
         );
     }
 

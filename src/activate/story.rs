@@ -157,7 +157,7 @@ fn a_host_goes_through_its_generations_and_back() {
     assert_eq!(story.roll_back(Some(0)).generation, 0);
     assert_eq!(
         story.host.take(),
-        ["stop app.service caddy.service rick.target", "reset-failed", "daemon-reload"]
+        ["stop rick.target caddy.service app.service", "reset-failed", "daemon-reload"]
     );
     assert!(story.state().current().join("units").is_dir(), "no anchor ever dangles");
 

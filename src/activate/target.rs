@@ -39,7 +39,7 @@ impl Activation<'_> {
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
-        preflight::check_host(&self.state, Some(manifest))?;
+        preflight::check_host(&self.state, self.needing(manifest))?;
         match Generation::current(&self.state)? {
             Some(current)
                 if current.content.as_ref().is_some_and(|content| content.digest == received.digest) =>
@@ -48,6 +48,11 @@ impl Activation<'_> {
             }
             _ => self.make_new(received),
         }
+    }
+
+    /// A manifest whose programs must be there: in a directory nothing is run.
+    fn needing<'m>(&self, manifest: &'m HostManifest) -> Option<&'m HostManifest> {
+        self.host.is_running().then_some(manifest)
     }
 
     /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
@@ -91,7 +96,7 @@ impl Activation<'_> {
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
-        preflight::check_host(&self.state, target.manifest())?;
+        preflight::check_host(&self.state, target.manifest().and_then(|manifest| self.needing(manifest)))?;
         if let Some(manifest) = target.manifest() {
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
         }
