@@ -56,7 +56,7 @@ pub struct Arguments {
 pub enum Command {
     /// Show the generations of this host.
     List,
-    /// Go back to the generation before the current one, or to generation N (0 is the host without rick).
+    /// Go back to what the host had before the current generation, or to generation N (0 is the host without rick).
     Rollback {
         /// The number of the generation.
         #[arg(value_name = "N", value_parser = generation)]

@@ -88,6 +88,8 @@ impl Activation<'_> {
             self.report.line("would switch to", &what);
         } else if course.unread {
             self.report.line("would read", "the units again");
+        } else if course.applied.unmade {
+            self.report.line("would make", "the directories, which went wrong before");
         }
         for step in &course.plan.steps {
             let verb = format!("would {}", step.verb.word());

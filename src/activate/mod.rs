@@ -4,10 +4,11 @@
 //!
 //! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense.
 //! 2. [`preflight`]: programs, file system, nothing in the way. Only looks.
-//! 3. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared.
-//! 4. [`realise`] and [`stage`]: tokens → numbers and store paths; into the store and `gens/N`, durable. [`images`] into podman.
+//! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
+//! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged
+//!    again. Into the store and `gens/N`.
 //! 5. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
-//! 6. [`switch`]: stop, **one rename**, daemon-reload, reload, restart and start, record, probe.
+//! 6. [`images`] into podman. [`switch`]: record, stop, **one rename**, daemon-reload, record, tmpfiles, reload, restart and start, record, probe.
 //!
 //! Stages 1 to 4 give a target, 5 a course toward it. Going back is stages 2, 3, 5 and 6 toward a generation that is there already.
 //!
@@ -15,9 +16,10 @@
 //!
 //! | killed in | the host has | the next run |
 //! |---|---|---|
-//! | 1–4 | the old generation, untouched | removes `incoming/` and begins anew; what is in the store already is used |
+//! | 1–5 | the old generation, untouched; perhaps new accounts, and a `gens/N` that nothing leads to | removes `incoming/` and begins anew; what is in the store already is used |
 //! | 6, before the rename | the old generation, some units stopped | starts or replaces them |
-//! | 6, after the rename | the new generation, some units not restarted | restarts exactly those: their applied keys are the old ones |
+//! | 6, after the rename | the new generation, of which systemd may not know | daemon-reload, then the same as below |
+//! | 6, after daemon-reload | the new generation, some units not restarted | restarts exactly those: the record tells their lives apart |
 //!
 //! After a reboot the same holds, but all units were then started from the one generation that `current` led to. Not yet there: a
 //! journal of switches, health over time, going back by itself, collecting garbage.

@@ -307,6 +307,12 @@ fn a_probe_that_nothing_answers_is_no_success_the_second_time_either() {
     assert_eq!(story.activate(&build).problems.len(), 1);
     let outcome = story.activate(&build);
     assert!(!outcome.changed && outcome.problems.len() == 1);
+
+    // Of a service that is known to be down nobody waits for an answer.
+    story.host.broken.insert("a.service".parse().unwrap());
+    let outcome = story.activate(&build.unit("a.service", Role::Run, "new", &[]));
+    assert_eq!(outcome.problems.len(), 1);
+    assert_eq!(outcome.problems[0].message, "a.service failed ()");
 }
 
 #[test]
