@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bundle;
+mod docs;
 mod errors;
 mod homelab;
 mod hosts;
+mod language;
 mod support;
