@@ -16,6 +16,7 @@ use super::systemd::run;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Role, UnitEntry};
 use crate::bundle::names::UnitName;
+use crate::durable;
 
 /// A root directory. What was started in it is taken to run, and what is asked of its units to happen, so that plans read as they would on
 /// the host.
@@ -104,11 +105,17 @@ impl Host for Directory {
         Ok(())
     }
 
+    /// systemd-sysusers wants a place for its lock, which a directory to try things on may not have yet.
     fn sysusers(&self, file: &Path) -> Result<()> {
+        durable::make_directory(&self.state.on_host("/etc"), 0o755)?;
         run(self.tool("systemd-sysusers").arg(file)).map(drop)
     }
 
+    /// Only root can give directories away; to everybody else a try-out shows all but these.
     fn tmpfiles(&self, file: &Path) -> Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
         run(self.tool("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
     }
 

@@ -14,7 +14,7 @@ use super::layer::Files;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::stage::{self, Staged};
-use super::{Activation, check, images, layer, preflight};
+use super::{Activation, anchors, check, images, layer, preflight};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::durable;
@@ -39,7 +39,7 @@ impl Activation<'_> {
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
-        preflight::check_host(&self.state, Some(manifest))?;
+        self.preflight(Some(manifest))?;
         match Generation::current(&self.state)? {
             Some(current)
                 if current.content.as_ref().is_some_and(|content| content.digest == received.digest) =>
@@ -48,6 +48,18 @@ impl Activation<'_> {
             }
             _ => self.make_new(received),
         }
+    }
+
+    /// Refuses a host that lacks a program, or on which something is in rick's way. In a directory nothing runs, so that a missing program
+    /// is only told.
+    fn preflight(&mut self, manifest: Option<&HostManifest>) -> Result<()> {
+        let programs = manifest.map_or(Ok(()), |manifest| preflight::check_programs(&self.state, manifest));
+        match programs {
+            Err(refusal) if self.host.is_running() => return Err(refusal.into()),
+            Err(refusal) => self.report.line("note", &refusal.to_string()),
+            Ok(()) => {}
+        }
+        anchors::check(&self.state)
     }
 
     /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
@@ -91,7 +103,7 @@ impl Activation<'_> {
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
-        preflight::check_host(&self.state, target.manifest())?;
+        self.preflight(target.manifest())?;
         if let Some(manifest) = target.manifest() {
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
         }

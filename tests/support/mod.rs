@@ -1,6 +1,8 @@
 //! What the tests stand on: real hosts, and the rule for tests that cannot run where they are.
 
+pub(crate) mod bundle;
 pub(crate) mod host;
+pub(crate) mod root;
 pub(crate) mod source;
 
 use std::fs::OpenOptions;
