@@ -5,4 +5,5 @@ mod bundle;
 mod errors;
 mod homelab;
 mod hosts;
+mod refusals;
 mod support;

@@ -104,3 +104,17 @@ pub(crate) fn everything_below(directory: &Path) -> BTreeMap<PathBuf, String> {
         })
         .collect()
 }
+
+/// What is in one listing and not in the other, for messages.
+pub(crate) fn differences(
+    before: &BTreeMap<PathBuf, String>,
+    after: &BTreeMap<PathBuf, String>,
+) -> Vec<String> {
+    let only = |mark, one: &BTreeMap<PathBuf, String>, other: &BTreeMap<PathBuf, String>| {
+        one.iter()
+            .filter(|(path, shown)| other.get(*path) != Some(shown))
+            .map(|(path, shown)| format!("{mark} {} {shown}", path.display()))
+            .collect::<Vec<_>>()
+    };
+    [only('-', before, after), only('+', after, before)].concat()
+}
