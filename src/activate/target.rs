@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -27,8 +27,8 @@ pub(super) struct Target {
     pub(super) images: BTreeMap<String, Digest>,
     /// None in a dry run that would make it.
     pub(super) generation: Option<Generation>,
-    /// It was made by this run.
-    new: bool,
+    /// What this run made for it.
+    made: Vec<PathBuf>,
 }
 
 impl Activation<'_> {
@@ -87,9 +87,17 @@ impl Activation<'_> {
         if ids != known {
             staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
         }
-        let generation = stage::keep(&self.state, received, &staged)?;
-        Remembered::read(&self.state)?.remember(&self.state, &ids)?;
-        Ok(Target { new: true, ..Target::there(generation)? })
+        let made = staged.places(&self.state);
+        match self.keep(received, &staged, &ids) {
+            Ok(target) => Ok(Target { made, ..target }),
+            Err(error) => discard(&made).and(Err(error)),
+        }
+    }
+
+    fn keep(&self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {
+        let generation = stage::keep(&self.state, received, staged)?;
+        Remembered::read(&self.state)?.remember(&self.state, ids)?;
+        Target::there(generation)
     }
 
     fn stage(&self, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
@@ -119,7 +127,7 @@ impl Activation<'_> {
             desired: Desired::of(&received.manifest, read)?,
             images: received.manifest.images.clone(),
             generation: None,
-            new: false,
+            made: Vec::new(),
         })
     }
 
@@ -163,15 +171,17 @@ impl Target {
             desired,
             images,
             generation: Some(generation),
-            new: false,
+            made: Vec::new(),
         })
     }
 
-    /// Takes back what this run made, after a refusal: nothing leads there yet.
+    /// Takes back what this run made, after a refusal.
     pub(super) fn discard(&self) -> Result<()> {
-        match &self.generation {
-            Some(generation) if self.new => durable::remove_tree_if_there(&generation.directory),
-            _ => Ok(()),
-        }
+        discard(&self.made)
     }
+}
+
+/// Removes trees that nothing leads to yet.
+fn discard(made: &[PathBuf]) -> Result<()> {
+    made.iter().try_for_each(|path| durable::remove_tree_if_there(path))
 }
