@@ -3,7 +3,10 @@
 
 mod bundle;
 mod errors;
+mod forward_auth;
 mod homelab;
 mod hosts;
 mod refusals;
 mod support;
+mod tools;
+mod try_out;

@@ -50,8 +50,7 @@ impl Scene {
         let from_file = activate(&self.host(), &file);
         let mut input = tempfile::tempfile().unwrap();
         input.write_all(bundle).and_then(|()| input.rewind()).unwrap();
-        let from_input =
-            activator(&self.host()).args(["--host", NAME, "-"]).stdin(input).output().unwrap();
+        let from_input = activator(&self.host()).args(["--host", NAME, "-"]).stdin(input).output().unwrap();
         assert_eq!(from_file.stderr, from_input.stderr, "a file and standard input differ");
         self.expect_refusal(&from_file)
     }
@@ -391,9 +390,8 @@ fn a_hosts_layer_holds_exactly_what_its_manifest_lists() {
 #[test]
 fn a_manifest_that_leads_out_of_its_generation_is_refused() {
     let scene = Scene::set();
-    let link = |path: &str, target: &str| {
-        scene.with_manifest(|manifest| manifest["links"][path] = target.into())
-    };
+    let link =
+        |path: &str, target: &str| scene.with_manifest(|manifest| manifest["links"][path] = target.into());
     let file = |path: &str| {
         scene.with_manifest(|manifest| manifest["files"][path] = json!({"mode": 0o644, "tokens": false}))
     };
