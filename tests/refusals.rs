@@ -656,7 +656,7 @@ impl Disk {
     fn leave(&self, free: u64) {
         let filler = self.seen("filler");
         let _ = fs::remove_file(&filler);
-        let found = rustix::fs::statvfs(&self.seen("")).unwrap();
+        let found = rustix::fs::statvfs(self.seen("")).unwrap();
         let fill = (found.f_bavail * found.f_frsize).saturating_sub(free << 10);
         fs::write(&filler, vec![0; usize::try_from(fill).unwrap()]).unwrap();
     }

@@ -78,7 +78,7 @@ fn quadlets_become_units(host: &Host) {
     for line in generated.lines() {
         match (line.strip_prefix("---").and_then(|rest| rest.strip_suffix("---")), pieces.last_mut()) {
             (Some(name), _) => pieces.push((name, String::new())),
-            (None, Some((_, text))) => *text += &format!("{line}\n"),
+            (None, Some((_, text))) => text.extend([line, "\n"]),
             (None, None) => panic!("{generated}"),
         }
     }

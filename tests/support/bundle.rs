@@ -70,7 +70,8 @@ impl Entry {
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, self.path.as_bytes());
         put(100, format!("{:07o}", self.mode).as_bytes());
-        put(108, b"0000000\0000000000");
+        put(108, b"0000000");
+        put(116, b"0000000");
         put(124, format!("{:011o}", self.size).as_bytes());
         put(136, b"00000000000");
         put(148, b"        ");
@@ -171,15 +172,20 @@ fn mend(value: &mut Value, old: &str, new: &str, size: u64) -> bool {
             new.clone_into(text);
             true
         }
-        Value::Array(all) => all.iter_mut().fold(false, |found, value| mend(value, old, new, size) || found),
+        Value::Array(all) => mend_all(all.iter_mut(), old, new, size),
         Value::Object(map) => {
             if map.get("digest").is_some_and(|digest| digest == old) {
                 map.insert("size".to_owned(), size.into());
             }
-            map.values_mut().fold(false, |found, value| mend(value, old, new, size) || found)
+            mend_all(map.values_mut(), old, new, size)
         }
         _ => false,
     }
+}
+
+/// The same for several, of which none is passed over.
+fn mend_all<'a>(values: impl Iterator<Item = &'a mut Value>, old: &str, new: &str, size: u64) -> bool {
+    values.filter_map(|value| mend(value, old, new, size).then_some(())).count() > 0
 }
 
 fn unpack(bytes: &[u8]) -> Vec<Entry> {
