@@ -4,7 +4,11 @@
 mod bundle;
 mod docs;
 mod errors;
+mod forward_auth;
 mod homelab;
 mod hosts;
 mod language;
+mod refusals;
 mod support;
+mod tools;
+mod try_out;
