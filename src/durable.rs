@@ -68,12 +68,13 @@ pub fn replace_link(path: &Path, target: &Path) -> Result<()> {
 /// Renames durably within one directory or between two of the same file system.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| cannot("put in place", to))?;
-    sync_directory(parent(to))
+    sync_name(to)
 }
 
-/// Makes the names in a directory durable.
-pub fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|directory| directory.sync_all()).with_context(|| cannot("sync", path))
+/// Makes durable that something is called `path`.
+pub fn sync_name(path: &Path) -> Result<()> {
+    let above = parent(path);
+    File::open(above).and_then(|directory| directory.sync_all()).with_context(|| cannot("sync", above))
 }
 
 /// Makes everything written so far to the file system of `path` durable.

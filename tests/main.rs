@@ -10,5 +10,6 @@ mod hosts;
 mod language;
 mod refusals;
 mod support;
+mod switch;
 mod tools;
 mod try_out;

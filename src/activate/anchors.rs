@@ -106,7 +106,7 @@ impl Anchor {
             Found::Nothing => {}
         }
         if let Some(parent) = place.parent() {
-            durable::make_directory(parent, 0o755)?;
+            durable::make_directory(parent, 0o755)?.iter().try_for_each(|new| durable::sync_name(new))?;
         }
         durable::replace_link(&place, &self.target())
     }

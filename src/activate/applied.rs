@@ -1,4 +1,8 @@
 //! `applied.json`: what the units that run were last started with. A plan is desired against this, never new against old.
+//!
+//! Not only rick starts units: systemd does after a crash, people do by hand, and a run of rick may have been killed after some. So
+//! each record names the life of the unit that it speaks of. A unit in another life was started since, hence from the generation that
+//! systemd had loaded: [`Applied::seen`] says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +10,10 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Desired, Wanted};
+use super::host::UnitState;
 use super::state::State;
 use crate::bundle::digest::Digest;
+use crate::bundle::manifest::Role;
 use crate::bundle::names::UnitName;
 use crate::bundle::oci;
 use crate::durable;
@@ -18,6 +24,8 @@ use crate::durable;
 pub struct Applied {
     /// The generation that systemd last loaded. Another one than the current: a switch was cut short.
     pub generation: u32,
+    /// The directories that the current generation asks for were not all made.
+    pub unmade: bool,
     /// The boot in which this was written.
     pub boot_id: String,
     /// Per unit of rick's, what it was last started or reloaded with.
@@ -30,23 +38,23 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedUnit {
-    /// The restart key.
-    pub restart_key: Digest,
+    /// The restart key; none if it was not rick's when it was started.
+    pub restart_key: Option<Digest>,
     /// The reload key.
     pub reload_key: Option<Digest>,
-    /// systemd's name for the run that resulted; none if it does not run.
+    /// systemd's name for the life that this speaks of; none if it has had none yet.
     pub invocation_id: Option<String>,
 }
 
 impl AppliedUnit {
     /// The record of a unit that is as `wanted`.
     pub fn of(wanted: &Wanted, invocation_id: Option<String>) -> Self {
-        Self { restart_key: wanted.restart_key, reload_key: wanted.reload_key, invocation_id }
+        Self { restart_key: Some(wanted.restart_key), reload_key: wanted.reload_key, invocation_id }
     }
 
     /// The unit is as `wanted`.
     pub fn is(&self, wanted: &Wanted) -> bool {
-        self.restart_key == wanted.restart_key && self.reload_key == wanted.reload_key
+        self.restart_key == Some(wanted.restart_key) && self.reload_key == wanted.reload_key
     }
 }
 
@@ -77,10 +85,42 @@ impl Applied {
             return self;
         }
         self.generation = number;
+        // The boot made them.
+        self.unmade = false;
         boot_id.clone_into(&mut self.boot_id);
         self.units =
             current.units.iter().map(|unit| (unit.name.clone(), AppliedUnit::of(unit, None))).collect();
         self.displaced.retain(|unit| self.units.contains_key(unit));
         self
     }
+
+    /// What holds if the units are `live` now: whatever began another life was started from `loaded`, the units of the generation that
+    /// systemd has loaded.
+    #[must_use]
+    pub fn seen(mut self, live: &BTreeMap<UnitName, UnitState>, loaded: &Desired) -> Self {
+        for unit in loaded.units.iter().filter(|unit| unit.role != Role::Mask) {
+            if let Some(life) = new_life(&self, &unit.name, live) {
+                self.units.insert(unit.name.clone(), AppliedUnit::of(unit, Some(life)));
+            }
+        }
+        self
+    }
+
+    /// What holds once systemd has loaded generation `number` and the units are still `live`: of those that rick did not start, nobody
+    /// will know later what they were started with.
+    pub fn loads(&mut self, number: u32, live: &BTreeMap<UnitName, UnitState>) {
+        self.generation = number;
+        for unit in live.keys() {
+            if let Some(life) = new_life(self, unit, live) {
+                let record = AppliedUnit { restart_key: None, reload_key: None, invocation_id: Some(life) };
+                self.units.insert(unit.clone(), record);
+            }
+        }
+    }
+}
+
+/// The life that a unit is in, if the record does not speak of it.
+fn new_life(applied: &Applied, unit: &UnitName, live: &BTreeMap<UnitName, UnitState>) -> Option<String> {
+    let recorded = applied.units.get(unit).and_then(|record| record.invocation_id.as_ref());
+    live.get(unit)?.invocation_id.clone().filter(|life| recorded != Some(life))
 }

@@ -1,5 +1,6 @@
 //! What it takes to get from where the host is to a target: everything is asked here, nothing is done.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use anyhow::Result;
@@ -16,11 +17,13 @@ use crate::bundle::manifest::Role;
 
 /// What a switch to a target takes.
 pub(super) struct Course {
-    /// The units of the target, with the instances of templates that it hides.
+    /// The units of the target, with the instances of its templates.
     pub(super) desired: Desired,
     pub(super) plan: Plan,
-    /// What was applied, as it holds in this boot.
+    /// What was applied, as it holds now.
     pub(super) applied: Applied,
+    /// The units of the generation that systemd has loaded.
+    pub(super) loaded: Desired,
     /// The generation that the host has.
     pub(super) previous: u32,
     /// The target is another one.
@@ -44,26 +47,35 @@ impl Activation<'_> {
             None => Desired::default(),
         };
         let applied = Applied::read(&self.state)?.in_boot(&self.host.boot_id()?, previous, &now);
+        let mut loaded = if applied.generation == previous { now.clone() } else { self.loaded(&applied) };
         let mut desired = target.desired.clone();
-        let instances = self.host.instances(&desired.hidden_templates())?;
-        desired.hide_instances(instances.into_iter().chain(applied.displaced.iter().cloned()));
-        now.hide_instances(applied.displaced.iter().cloned());
-        let ours = now.names();
-        let names = desired.names().into_iter().chain(ours.clone()).chain(applied.units.keys().cloned());
+        let templates: BTreeSet<_> = desired.templates().chain(now.templates()).cloned().collect();
+        let instances = self.host.instances(&templates.into_iter().collect::<Vec<_>>())?;
+        for units in [&mut desired, &mut now, &mut loaded] {
+            units.add_instances(instances.iter().chain(&applied.displaced));
+        }
+        let names = desired.names().into_iter().chain(now.names()).chain(applied.units.keys().cloned());
         let (missing_images, live) =
             side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
         let (missing_images, live) = (missing_images?, live?);
+        let applied = applied.seen(&live, &loaded);
         let unknown = |unit: &Wanted| {
             unit.role != Role::Mask
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
         let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
-        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &ours, live: &live });
+        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
         };
-        Ok(Course { desired, plan, applied, previous, flip, unread, planted, missing_images })
+        Ok(Course { desired, plan, applied, loaded, previous, flip, unread, planted, missing_images })
+    }
+
+    /// The units of the generation that systemd has loaded. Nothing is known of one that cannot be read, so all of it is done again.
+    fn loaded(&self, applied: &Applied) -> Desired {
+        let generation = Generation::read(&self.state, applied.generation);
+        generation.and_then(|generation| generation.desired()).unwrap_or_default()
     }
 
     /// Says what a dry run found.
@@ -94,6 +106,7 @@ impl Course {
             dry_run,
             changed: self.flip
                 || self.unread
+                || self.applied.unmade
                 || !self.planted
                 || !self.missing_images.is_empty()
                 || !self.plan.steps.is_empty(),

@@ -27,6 +27,8 @@ pub struct Wanted {
     pub restart_key: Digest,
     /// Over all that a reload is enough for; `None` if it never reloads.
     pub reload_key: Option<Digest>,
+    /// The distribution defines it, and the generation only adds to that.
+    pub borrowed: bool,
 }
 
 impl Desired {
@@ -40,26 +42,25 @@ impl Desired {
             let reload_key =
                 (!unit.reload_on.is_empty()).then(|| key(&unit.reload_on, content)).transpose()?;
             let restart_key = key(&unit.restart_on, content)?;
-            Ok(Wanted { name: unit.name.clone(), role: unit.role, restart_key, reload_key })
+            let borrowed = !unit.restart_on.is_empty() && unit.restart_on.iter().all(is_drop_in);
+            Ok(Wanted { name: unit.name.clone(), role: unit.role, restart_key, reload_key, borrowed })
         };
         Ok(Self { units: manifest.units.iter().map(wanted).collect::<Result<_>>()? })
     }
 
-    /// The templates that are hidden.
-    pub fn hidden_templates(&self) -> Vec<UnitName> {
-        let hidden = self.units.iter().filter(|unit| unit.role == Role::Mask && unit.name.is_template());
-        hidden.map(|unit| unit.name.clone()).collect()
+    /// The templates among the units.
+    pub fn templates(&self) -> impl Iterator<Item = &UnitName> {
+        self.units.iter().map(|unit| &unit.name).filter(|name| name.is_template())
     }
 
-    /// Hides, of these units, the instances of hidden templates: systemd hides them, and what is said of them must be said by name.
-    pub fn hide_instances(&mut self, units: impl IntoIterator<Item = UnitName>) {
+    /// Adds those of `units` that are instances of a template here, and not named here: what holds of the template holds of them.
+    pub fn add_instances<'a>(&mut self, units: impl IntoIterator<Item = &'a UnitName>) {
         for name in units {
             let template = name.template();
-            let hidden = |unit: &&Wanted| unit.role == Role::Mask && Some(&unit.name) == template.as_ref();
-            let Some(template) = self.units.iter().find(hidden) else { continue };
-            if !self.units.iter().any(|unit| unit.name == name) {
-                self.units.push(Wanted { name, ..template.clone() });
-            }
+            let at = self.units.iter().position(|unit| Some(&unit.name) == template.as_ref());
+            let Some(at) = at.filter(|_| !self.units.iter().any(|unit| unit.name == *name)) else { continue };
+            let instance = Wanted { name: name.clone(), ..self.units[at].clone() };
+            self.units.insert(at + 1, instance);
         }
     }
 
@@ -67,6 +68,11 @@ impl Desired {
     pub fn names(&self) -> BTreeSet<UnitName> {
         self.units.iter().map(|unit| unit.name.clone()).collect()
     }
+}
+
+/// `units/NAME.d/…`: all else defines a unit.
+fn is_drop_in(path: &BundlePath) -> bool {
+    path.as_str().strip_prefix("units/").is_some_and(|path| path.contains(".d/"))
 }
 
 /// The digest of some files. For each, sorted by path: path, NUL, size in decimal, NUL, bytes. Changing this restarts everything once.

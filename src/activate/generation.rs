@@ -11,7 +11,7 @@ use super::desired::Desired;
 use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::HostManifest;
+use crate::bundle::manifest::{HostManifest, Probe};
 use crate::bundle::names::BundlePath;
 use crate::durable;
 
@@ -19,6 +19,8 @@ use crate::durable;
 pub const MANIFEST: &str = "manifest.json";
 /// The digest of the build that a generation came from, inside it.
 pub const DIGEST: &str = "digest";
+/// The number of the generation that the host had when this one was made, inside it.
+pub const BEFORE: &str = "before";
 /// The directories that every generation has, so that no anchor ever leads nowhere.
 pub const DIRECTORIES: [&str; 4] = ["units", "quadlets", "etc", "objects"];
 /// The files that every generation has, for the same reason.
@@ -73,6 +75,11 @@ impl Generation {
         Desired::of(manifest, |path| self.read_file(path))
     }
 
+    /// What must answer when it is well.
+    pub fn probes(&self) -> &[Probe] {
+        self.manifest().map_or(&[], |manifest| &manifest.probes)
+    }
+
     /// When it came to be.
     pub fn made(&self) -> Option<SystemTime> {
         fs::metadata(&self.directory).and_then(|found| found.modified()).ok()
@@ -118,16 +125,24 @@ pub fn current_number(state: &State) -> Result<Option<u32>> {
     }
 }
 
-/// The generation to go back to: the one asked for, or the nearest below the current one.
+/// The generation to go back to: the one asked for, or the one that the host had before the current one was made. That is not always
+/// the next lower number: the host may have gone back from that one, or never have had it.
 pub fn to_go_back_to(state: &State, asked: Option<u32>) -> Result<Generation> {
     let Some(current) = current_number(state)? else {
         refuse!("there is nothing to go back to: rick never activated anything on this host");
     };
-    let nearest = || numbers(state).map(|all| all.into_iter().rfind(|number| *number < current));
-    match asked.map_or_else(nearest, |asked| Ok(Some(asked)))? {
+    match asked.map_or_else(|| before(state, current), |asked| Ok(Some(asked)))? {
         Some(number) => Generation::read(state, number),
         None => refuse!("there is nothing before generation {current} to go back to"),
     }
+}
+
+fn before(state: &State, number: u32) -> Result<Option<u32>> {
+    let text = durable::read_if_there(&state.generation(number).join(BEFORE))?.unwrap_or_default();
+    let before = String::from_utf8_lossy(&text).trim().parse().ok();
+    let all = numbers(state)?;
+    let nearest = || all.iter().copied().rfind(|other| *other < number);
+    Ok(before.filter(|before| all.contains(before)).or_else(nearest))
 }
 
 /// **The commit**: from this rename on the host has generation `number`, and before it the old one.
@@ -152,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn going_back_takes_the_nearest_below() {
+    fn going_back_leads_to_what_the_host_had_before() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::new(dir.path());
         assert!(to_go_back_to(&state, None).unwrap_err().to_string().contains("never activated"));
@@ -164,6 +179,9 @@ mod tests {
         fs::create_dir_all(state.generation(7)).unwrap();
         commit(&state, 7).unwrap();
         assert_eq!(to_go_back_to(&state, None).unwrap().number, 0);
+        fs::create_dir_all(state.generation(4)).unwrap();
+        fs::write(state.generation(7).join(BEFORE), "0\n").unwrap();
+        assert_eq!(to_go_back_to(&state, None).unwrap().number, 0, "the host never had 4, or left it");
         assert!(to_go_back_to(&state, Some(3)).unwrap_err().to_string().contains("no generation 3"));
     }
 }

@@ -112,6 +112,8 @@ pub struct UnitState {
     pub oneshot: bool,
     /// When it was last to be started, a condition of its own said no.
     pub condition_failed: bool,
+    /// The units that it starts, if that is what it is for.
+    pub triggers: Vec<UnitName>,
 }
 
 /// Whether a unit has a definition.

@@ -38,6 +38,9 @@ pub fn list(state: &State) -> Result<Vec<Row>> {
 
 /// The rows as a table.
 pub fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "rick never activated anything on this host\n".to_owned();
+    }
     let mut text = String::from("  generation  made (UTC)        digest        environment  host\n");
     for row in rows {
         let mark = if row.current { '*' } else { ' ' };
@@ -88,6 +91,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_host_without_generations_is_said_to_have_none() {
+        assert_eq!(table(&[]), "rick never activated anything on this host\n");
+    }
 
     #[test]
     fn times_are_told_in_utc() {

@@ -26,6 +26,7 @@ pub mod accounts;
 pub mod anchors;
 pub mod applied;
 pub mod check;
+pub mod cli;
 mod course;
 pub mod desired;
 pub mod directory;
@@ -119,7 +120,11 @@ impl Activation<'_> {
         let course = self.course(target).map_err(Failure::Refused)?;
         let mut outcome = course.outcome(target, self.dry_run);
         match &target.generation {
-            _ if !outcome.changed => {
+            Some(generation) if !outcome.changed => {
+                if !self.dry_run {
+                    // To run is not to answer: what was not well a moment ago is not called well unasked.
+                    outcome.problems = probe::probe(self.host, generation.probes(), &mut Report::silent());
+                }
                 let what = format!("generation {} is current, and all of it runs", target.number);
                 self.report.line("nothing to do:", &what);
             }
@@ -148,6 +153,7 @@ impl Activation<'_> {
             desired: &course.desired,
             plan: &course.plan,
             applied: course.applied,
+            loaded: course.loaded,
             flip: course.flip,
             unread: course.unread,
             report: &mut self.report,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
-use super::host::{UnitState, Verb};
+use super::host::{ActiveState, UnitState, Verb};
 use crate::bundle::manifest::Role;
 use crate::bundle::names::UnitName;
 
@@ -20,7 +20,7 @@ pub struct Situation<'a> {
     /// What the running units were last started with.
     pub applied: &'a Applied,
     /// The units of the generation that the host has now: nobody else's, whatever the record says.
-    pub ours: &'a BTreeSet<UnitName>,
+    pub ours: &'a Desired,
     /// The units as systemd has them; one that is not here is not loaded.
     pub live: &'a BTreeMap<UnitName, UnitState>,
 }
@@ -69,6 +69,8 @@ pub enum Reason {
     Gone,
     /// It ran before rick took its name or hid it.
     GivenBack,
+    /// What the generation added to the distribution's own definition is no longer there.
+    Restored,
 }
 
 impl fmt::Display for Reason {
@@ -84,6 +86,7 @@ impl fmt::Display for Reason {
             Self::Masked => "masked",
             Self::Gone => "gone from the environment",
             Self::GivenBack => "it ran before rick took its name",
+            Self::Restored => "back to what the distribution says",
         })
     }
 }
@@ -127,8 +130,18 @@ impl Situation<'_> {
         self.live.get(unit).is_some_and(|state| state.runs() || state.auto_restart)
     }
 
+    /// The unit as the generation that the host has now wants it.
+    fn now(&self, unit: &UnitName) -> Option<&Wanted> {
+        self.ours.units.iter().find(|wanted| wanted.name == *unit)
+    }
+
+    /// It is a job, and in the middle of it.
+    fn is_at_work(&self, unit: &UnitName) -> bool {
+        self.live.get(unit).is_some_and(|state| state.oneshot && state.active == ActiveState::Activating)
+    }
+
     fn is_ours(&self, unit: &UnitName) -> bool {
-        self.ours.contains(unit) || self.applied.units.contains_key(unit)
+        self.now(unit).is_some() || self.applied.units.contains_key(unit)
     }
 
     fn step_for(&self, unit: &Wanted) -> Option<Step> {
@@ -147,10 +160,14 @@ impl Situation<'_> {
             // They run nothing. Restarting one would pull everything behind it along.
             return None;
         }
+        if unit.role == Role::Follow && self.is_at_work(&unit.name) {
+            // A backup, say, in the middle of one. The next begins with the new definition anyway.
+            return None;
+        }
         match self.applied.units.get(&unit.name) {
-            None if self.ours.contains(&unit.name) => Some((Verb::Restart, Reason::UnitChanged)),
-            None => Some((Verb::Restart, Reason::TakenOver)),
-            Some(applied) if applied.restart_key != unit.restart_key => {
+            None if self.now(&unit.name).is_none() => Some((Verb::Restart, Reason::TakenOver)),
+            None => Some((Verb::Restart, Reason::UnitChanged)),
+            Some(applied) if applied.restart_key != Some(unit.restart_key) => {
                 Some((Verb::Restart, Reason::UnitChanged))
             }
             Some(applied) if unit.reload_key.is_some() && applied.reload_key != unit.reload_key => {
@@ -186,42 +203,61 @@ impl Situation<'_> {
     }
 }
 
-/// The units that the new generation does not have: stopped while the old definitions are there, and what they displaced given back.
+/// What is to be done to the units that the new generation does not have. Stops come last things first: systemd takes job by job, and
+/// keeps to the order of two units only while it has the jobs of both.
 fn departures(situation: &Situation<'_>) -> Vec<Step> {
     let names = situation.desired.names();
-    let gone = situation.applied.units.keys().chain(situation.ours).collect::<BTreeSet<_>>();
-    let gone = gone.into_iter().filter(|unit| !names.contains(*unit));
-    let mut steps = Vec::new();
-    for unit in gone {
-        if situation.stirs(unit) || situation.live.get(unit).is_some_and(UnitState::failed) {
-            steps.push(Step { verb: Verb::Stop, unit: unit.clone(), reason: Reason::Gone });
-        }
-        if situation.applied.displaced.contains(unit) {
-            steps.push(Step { verb: Verb::Start, unit: unit.clone(), reason: Reason::GivenBack });
-        }
-    }
-    steps
+    let ours = situation.ours.units.iter().map(|unit| &unit.name);
+    let others = situation.applied.units.keys().filter(|unit| situation.now(unit).is_none());
+    let gone = ours.chain(others).filter(|unit| !names.contains(*unit));
+    let steps: Vec<Step> = gone.flat_map(|unit| situation.departure(unit)).collect();
+    let (halts, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.verb == Verb::Stop);
+    halts.into_iter().rev().chain(others).collect()
 }
 
-/// systemd refuses to restart a socket while its service runs: the service goes down first, and comes up after it.
+impl Situation<'_> {
+    /// A unit that rick defined is stopped while its definition is there. What it displaced is given back.
+    fn departure(&self, unit: &UnitName) -> Vec<Step> {
+        let step = |verb, reason| Step { verb, unit: unit.clone(), reason };
+        let displaced = self.applied.displaced.contains(unit);
+        let borrowed = self.now(unit).filter(|now| now.borrowed);
+        if self.runs(unit) && borrowed.is_some_and(|now| displaced || now.role == Role::Follow) {
+            // A restart, for a stop would take along what requires it.
+            return vec![step(Verb::Restart, Reason::Restored)];
+        }
+        let to_end = self.stirs(unit) || self.live.get(unit).is_some_and(UnitState::failed);
+        let ended = to_end.then(|| step(Verb::Stop, Reason::Gone));
+        let given_back = displaced.then(|| step(Verb::Start, Reason::GivenBack));
+        ended.into_iter().chain(given_back).collect()
+    }
+}
+
+/// systemd refuses to start or restart a socket while its service runs: the service goes down first, and comes up after it.
 fn free_sockets(situation: &Situation<'_>, steps: &mut Vec<Step>) {
-    let restarted: BTreeSet<String> = steps
-        .iter()
-        .filter(|step| step.verb == Verb::Restart && step.unit.kind() == "socket")
-        .map(|step| step.unit.stem().to_owned())
-        .collect();
-    let behind = |unit: &&Wanted| unit.name.kind() == "service" && restarted.contains(unit.name.stem());
-    for service in situation.desired.units.iter().filter(behind).filter(|unit| situation.runs(&unit.name)) {
+    let sockets = steps.iter().filter(|step| step.unit.kind() == "socket" && step.verb != Verb::Stop);
+    let triggered: BTreeSet<UnitName> = sockets.flat_map(|step| situation.triggered_by(&step.unit)).collect();
+    let behind = |unit: &&Wanted| triggered.contains(&unit.name) && situation.runs(&unit.name);
+    for service in situation.desired.units.iter().filter(behind) {
         let step = |verb| Step { verb, unit: service.name.clone(), reason: Reason::SocketChanged };
-        steps.push(step(Verb::Stop));
-        let planned = steps.iter().position(|other| other.unit == service.name && other.verb != Verb::Stop);
+        let planned = steps.iter().position(|other| other.unit == service.name);
         match (planned, service.role) {
+            (Some(at), _) if steps[at].verb == Verb::Stop => continue,
             (Some(at), Role::Run) => steps[at] = step(Verb::Start),
             // The socket starts it.
             (Some(at), _) => drop(steps.remove(at)),
             (None, Role::Run) => steps.push(step(Verb::Start)),
             (None, _) => {}
         }
+        steps.push(step(Verb::Stop));
+    }
+}
+
+impl Situation<'_> {
+    /// What a socket starts: what systemd says of one that it knows, and the service of the same name for one that is new.
+    fn triggered_by(&self, socket: &UnitName) -> Vec<UnitName> {
+        let known = self.live.get(socket).map(|state| state.triggers.clone()).unwrap_or_default();
+        let same_name = format!("{}.service", socket.stem()).parse();
+        if known.is_empty() { same_name.into_iter().collect() } else { known }
     }
 }
 
@@ -244,7 +280,7 @@ mod tests {
     use crate::activate::host::{ActiveState, LoadState};
     use crate::bundle::digest::Digest;
 
-    /// `NAME ROLE RESTART-KEY RELOAD-KEY`, the last `-` for none.
+    /// `NAME ROLE RESTART-KEY RELOAD-KEY [borrowed]`, the reload key `-` for none.
     fn desired(units: &[&str]) -> Desired {
         let unit = |line: &&str| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -258,6 +294,7 @@ mod tests {
                 role,
                 restart_key: Digest::of(words[2].as_bytes()),
                 reload_key: (words[3] != "-").then(|| Digest::of(words[3].as_bytes())),
+                borrowed: words.get(4) == Some(&"borrowed"),
             }
         };
         Desired { units: units.iter().map(unit).collect() }
@@ -265,7 +302,7 @@ mod tests {
 
     struct Case {
         applied: Applied,
-        ours: BTreeSet<UnitName>,
+        ours: Desired,
         live: BTreeMap<UnitName, UnitState>,
     }
 
@@ -273,7 +310,7 @@ mod tests {
         /// A host on which `units` were applied and run.
         fn running(units: &[&str]) -> Self {
             let before = desired(units);
-            let mut case = Self { applied: Applied::default(), ours: before.names(), live: BTreeMap::new() };
+            let mut case = Self { applied: Applied::default(), ours: before.clone(), live: BTreeMap::new() };
             for unit in &before.units {
                 case.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, None));
                 if unit.role != Role::Mask {
@@ -365,11 +402,16 @@ mod tests {
     }
 
     #[test]
-    fn what_left_is_stopped_with_its_timers_first() {
-        let case = Case::running(&["a.service run 1 -", "a.timer run 1 -", "b.service run 1 -"]);
+    fn what_left_is_stopped_with_its_timers_first_and_then_the_last_first() {
+        let units =
+            ["a.timer run 1 -", "a.service follow 1 -", "client.service run 1 -", "b.service run 1 -"];
         assert_eq!(
-            case.steps(&["b.service run 1 -"]),
-            ["stop a.timer: gone from the environment", "stop a.service: gone from the environment"]
+            Case::running(&units).steps(&["b.service run 1 -"]),
+            [
+                "stop a.timer: gone from the environment",
+                "stop client.service: gone from the environment",
+                "stop a.service: gone from the environment"
+            ]
         );
     }
 
@@ -385,7 +427,7 @@ mod tests {
         );
         assert_eq!(
             case.steps(&[]),
-            ["stop a.service: gone from the environment", "stop b.service: gone from the environment"]
+            ["stop b.service: gone from the environment", "stop a.service: gone from the environment"]
         );
     }
 
@@ -449,6 +491,56 @@ mod tests {
                 "restart a.socket: it changed",
                 "start a.service: its socket changed",
                 "restart b.socket: it changed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_socket_is_started_while_its_service_is_down() {
+        let case = Case::running(&["a.service run 1 -"]);
+        assert_eq!(
+            case.steps(&["a.socket run 1 -", "a.service run 1 -"]),
+            [
+                "stop a.service: its socket changed",
+                "start a.socket: new",
+                "start a.service: its socket changed",
+            ]
+        );
+        let mut case = Case::running(&["a.socket run 1 -", "other.service follow 1 -"]);
+        case.live.get_mut(&"a.socket".parse().unwrap()).unwrap().triggers =
+            vec!["other.service".parse().unwrap()];
+        assert_eq!(
+            case.steps(&["a.socket run 2 -", "other.service follow 1 -"]),
+            ["stop other.service: its socket changed", "restart a.socket: it changed"]
+        );
+    }
+
+    #[test]
+    fn a_job_is_not_torn_out_of_its_work() {
+        let units = ["backup.service follow 1 -", "backup.timer run 1 -"];
+        let mut case = Case::running(&units);
+        let state = UnitState { active: ActiveState::Activating, oneshot: true, ..UnitState::default() };
+        case.live.insert("backup.service".parse().unwrap(), state);
+        let changed = ["backup.service follow 2 -", "backup.timer run 2 -"];
+        assert_eq!(case.steps(&changed), ["restart backup.timer: it changed"]);
+        assert_eq!(
+            case.steps(&[]),
+            [
+                "stop backup.timer: gone from the environment",
+                "stop backup.service: gone from the environment"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_vendor_unit_goes_back_to_what_the_distribution_says() {
+        let mut case = Case::running(&["ssh.service run 1 - borrowed", "new.service run 1 - borrowed"]);
+        case.applied.displaced.insert("ssh.service".parse().unwrap());
+        assert_eq!(
+            case.steps(&[]),
+            [
+                "stop new.service: gone from the environment",
+                "restart ssh.service: back to what the distribution says",
             ]
         );
     }

@@ -11,10 +11,14 @@ use crate::bundle::manifest::{Check, Probe};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks all probes; gives those that were not answered. Their times run side by side.
-pub fn probe(host: &dyn Host, probes: &[Probe], report: &mut Report) -> Vec<Problem> {
+pub fn probe<'a>(
+    host: &dyn Host,
+    probes: impl IntoIterator<Item = &'a Probe>,
+    report: &mut Report,
+) -> Vec<Problem> {
     let start = Instant::now();
     let mut problems = Vec::new();
-    for probe in probes {
+    for probe in probes.into_iter().filter(|_| host.is_running()) {
         let deadline = start + Duration::from_secs(u64::from(probe.timeout_s));
         match answered_before(host, probe, deadline) {
             Ok(()) => report.line("answers", &format!("{}: {}", probe.service, shown(&probe.check))),

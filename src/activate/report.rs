@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::plan::Step;
 use crate::bundle::digest::Digest;
+use crate::bundle::names::UnitName;
 
 /// Where the lines go.
 pub struct Report {
@@ -36,6 +37,8 @@ pub struct Outcome {
 /// Something that is not well after a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// The unit that it is about, if it is about one.
+    pub unit: Option<UnitName>,
     /// What is wrong, with what.
     pub message: String,
     /// The last lines of its log.
@@ -71,8 +74,8 @@ impl Report {
 }
 
 impl Problem {
-    /// A problem without a log.
+    /// A problem that is about no unit, and has no log.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), log: Vec::new() }
+        Self { unit: None, message: message.into(), log: Vec::new() }
     }
 }

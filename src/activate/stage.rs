@@ -46,6 +46,8 @@ pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Res
     durable::remove_tree_if_there(&staged_objects(state))?;
     let objects = write_objects(state, &received.manifest, realised)?;
     write_generation(&directory, received, realised)?;
+    let before = generation::current_number(state)?.unwrap_or(0);
+    durable::write_new(&directory.join(generation::BEFORE), format!("{before}\n").as_bytes(), 0o644)?;
     durable::sync_filesystem(&state.incoming())?;
     Ok(Staged { directory, objects, number })
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::host::Host;
+use super::applied::Applied;
+use super::host::{Host, Verb};
 use super::receive::HostNames;
 use super::refusal::help_for;
 use super::report::{Outcome, Report};
@@ -156,7 +157,7 @@ fn a_host_goes_through_its_generations_and_back() {
     assert_eq!(story.roll_back(Some(0)).generation, 0);
     assert_eq!(
         story.host.take(),
-        ["stop app.service caddy.service rick.target", "reset-failed", "daemon-reload"]
+        ["stop rick.target caddy.service app.service", "reset-failed", "daemon-reload"]
     );
     assert!(story.state().current().join("units").is_dir(), "no anchor ever dangles");
 
@@ -193,7 +194,119 @@ fn a_unit_that_fails_is_reported_and_done_again() {
     story.host.broken.clear();
     let outcome = story.activate(&first());
     assert!(outcome.changed && outcome.problems.is_empty());
-    assert_eq!(story.host.take(), ["start app.service"]);
+    assert_eq!(story.host.take(), ["tmpfiles", "reset-failed", "start app.service"]);
+}
+
+/// Puts back the record that rick wrote when systemd had just read the new units: the last before anything is restarted.
+fn killed_before_it_recorded(story: &Story, before: &Applied, generation: u32) {
+    let mut applied = before.clone();
+    applied.generation = generation;
+    applied.write(&story.state()).unwrap();
+}
+
+fn two() -> Build {
+    Build::new("h").unit("a.service", Role::Run, "a", &[]).unit("b.service", Role::Run, "b", &[])
+}
+
+#[test]
+fn a_switch_killed_between_two_restarts_does_the_other_one() {
+    let story = Story::begin();
+    story.activate(&two());
+    let before = Applied::read(&story.state()).unwrap();
+    let changed = two().unit("a.service", Role::Run, "new", &[]).unit("b.service", Role::Run, "new", &[]);
+    story.activate(&changed);
+    // As if only `a` had been restarted.
+    killed_before_it_recorded(&story, &before, 2);
+    story.host.lives.lock().unwrap().insert("b.service".parse().unwrap(), 1);
+    story.host.take();
+    story.activate(&changed);
+    assert_eq!(story.host.take(), ["reset-failed", "restart b.service"]);
+    assert!(!story.activate(&changed).changed);
+
+    // The same, and then back: now it is `a` that has to move.
+    killed_before_it_recorded(&story, &before, 2);
+    story.host.lives.lock().unwrap().insert("b.service".parse().unwrap(), 1);
+    story.host.take();
+    story.roll_back(Some(1));
+    assert_eq!(story.host.take(), ["daemon-reload", "reset-failed", "restart a.service"]);
+}
+
+#[test]
+fn what_systemd_brought_up_itself_after_a_failure_runs_what_was_loaded() {
+    let mut story = Story::begin();
+    story.activate(&two());
+    story.host.broken.insert("a.service".parse().unwrap());
+    let changed = two().unit("a.service", Role::Run, "new", &[]);
+    assert_eq!(story.activate(&changed).problems.len(), 1);
+    // Restart=on-failure, and this time it works.
+    story.host.broken.clear();
+    story.host.run_jobs(Verb::Start, &["a.service".parse().unwrap()]).unwrap();
+    story.host.take();
+    assert!(!story.activate(&changed).changed);
+    story.roll_back(None);
+    assert_eq!(story.host.take(), ["daemon-reload", "reset-failed", "restart a.service"]);
+}
+
+#[test]
+fn instances_of_a_template_follow_it() {
+    let story = Story::begin();
+    let with = |text: &str| Build::new("h").unit("job@.service", Role::Follow, text, &[]);
+    story.activate(&with("1"));
+    story.host.run_jobs(Verb::Start, &["job@x.service".parse().unwrap()]).unwrap();
+    story.host.take();
+    assert!(!story.activate(&with("1")).changed);
+    story.activate(&with("2"));
+    assert_eq!(story.host.take(), ["daemon-reload", "reset-failed", "restart job@x.service"]);
+    story.activate(&Build::new("h"));
+    assert_eq!(story.host.take()[0], "stop job@x.service");
+    assert!(!story.activate(&Build::new("h")).changed);
+}
+
+#[test]
+fn a_vendor_unit_is_restarted_when_what_was_added_to_it_leaves() {
+    let story = Story::begin();
+    story.host.run_jobs(Verb::Start, &["cron.service".parse().unwrap()]).unwrap();
+    story.host.take();
+    story.activate(&Build::new("h").drop_in("cron.service", "10-rick", "Nice=5"));
+    assert_eq!(story.host.take(), ["daemon-reload", "reset-failed", "restart cron.service"]);
+    story.activate(&Build::new("h"));
+    assert_eq!(story.host.take(), ["daemon-reload", "reset-failed", "restart cron.service"]);
+    assert!(!story.activate(&Build::new("h")).changed, "and is nobody's business any more");
+}
+
+#[test]
+fn a_unit_that_does_not_go_is_reported_until_it_goes() {
+    let mut story = Story::begin();
+    story.activate(&two());
+    story.host.immortal.insert("b.service".parse().unwrap());
+    let one = Build::new("h").unit("a.service", Role::Run, "a", &[]);
+    let still = "b.service still runs, though it is gone from the environment";
+    assert_eq!(story.activate(&one).problems[0].message, still);
+    assert_eq!(story.activate(&one).problems[0].message, still);
+    story.host.immortal.clear();
+    assert!(story.activate(&one).problems.is_empty());
+    assert!(!story.activate(&one).changed);
+}
+
+#[test]
+fn rollback_leads_to_what_the_host_had_before() {
+    let story = Story::begin();
+    let with = |text: &str| Build::new("h").unit("a.service", Role::Run, text, &[]);
+    story.activate(&with("good"));
+    story.activate(&with("bad"));
+    assert_eq!(story.roll_back(None).generation, 1);
+    assert_eq!(story.activate(&with("bad as well")).generation, 3);
+    assert_eq!(story.roll_back(None).generation, 1, "not 2, which was left for good reason");
+}
+
+#[test]
+fn a_probe_that_nothing_answers_is_no_success_the_second_time_either() {
+    let mut story = Story::begin();
+    story.host.silent = true;
+    let build = two().probe("app", "/run/a.sock");
+    assert_eq!(story.activate(&build).problems.len(), 1);
+    let outcome = story.activate(&build);
+    assert!(!outcome.changed && outcome.problems.len() == 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Carries out a plan: stop → commit → daemon-reload → tmpfiles → reload → restart and start → look, record, probe.
+//! Carries out a plan: stop → commit → daemon-reload → tmpfiles → reload → restart and start → look, record → probe.
 //!
 //! Decides nothing. A step that fails does not keep the others from being done: it is reported at the end, and not recorded, so
 //! that the next run does it again.
@@ -16,8 +16,8 @@ use super::plan::{Plan, Reason, Step};
 use super::probe;
 use super::report::{Problem, Report};
 use super::state::State;
-use crate::bundle::manifest::Role;
-use crate::bundle::names::UnitName;
+use crate::bundle::manifest::{Role, UnitEntry};
+use crate::bundle::names::{Label, UnitName};
 
 /// A plan, and all that carrying it out takes.
 pub struct Switch<'a> {
@@ -31,8 +31,10 @@ pub struct Switch<'a> {
     pub desired: &'a Desired,
     /// What is to be done.
     pub plan: &'a Plan,
-    /// What was applied before, as it holds in this boot.
+    /// What was applied before, as it holds now.
     pub applied: Applied,
+    /// The units of the generation that systemd has loaded.
+    pub loaded: Desired,
     /// The host has another generation now.
     pub flip: bool,
     /// systemd has yet to read the units of the target.
@@ -44,8 +46,8 @@ pub struct Switch<'a> {
 impl Switch<'_> {
     /// What must be there before the host is touched: a record of what is about to be displaced, and the anchors.
     pub fn prepare(&mut self) -> Result<()> {
-        let units = self.applied.displaced.union(&self.plan.displaced).cloned().collect();
-        self.applied.displaced = units;
+        self.applied.displaced = self.applied.displaced.union(&self.plan.displaced).cloned().collect();
+        self.applied.unmade |= self.unread;
         self.applied.write(self.state)?;
         anchors::plant(self.state, self.target)
     }
@@ -54,14 +56,11 @@ impl Switch<'_> {
     pub fn carry_out(mut self) -> Result<Vec<Problem>> {
         let mut problems = self.stop();
         self.commit()?;
-        problems.extend(self.read_units()?);
-        let refused = self.not_loaded()?;
-        let complaints = self.act(&refused);
+        self.load()?;
+        problems.extend(self.make_directories());
+        let complaints = self.act()?;
         problems.extend(self.settle(complaints)?);
-        if self.host.is_running() {
-            let probes = self.target.manifest().map_or(&[][..], |manifest| &manifest.probes);
-            problems.extend(probe::probe(self.host, probes, self.report));
-        }
+        problems.extend(self.probe(&problems));
         // Here a later stage judges: settle window, confirm, and if not well the same steps toward the generation before.
         Ok(problems)
     }
@@ -87,25 +86,26 @@ impl Switch<'_> {
         Ok(())
     }
 
-    /// systemd reads the new definitions, and their files and directories are made.
-    fn read_units(&mut self) -> Result<Vec<Problem>> {
+    /// systemd reads the new definitions. From here on whatever is started is started from them, and the record says so before anything
+    /// is: a run that is killed between two restarts leaves what it takes to tell them apart.
+    fn load(&mut self) -> Result<()> {
         if !self.unread {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.host.daemon_reload()?;
-        let made = if self.has_tmpfiles() {
-            self.host.tmpfiles(&self.target.directory.join("tmpfiles.conf"))
-        } else {
-            Ok(())
-        };
-        match made {
-            Ok(()) => {
-                self.applied.generation = self.target.number;
-                Ok(Vec::new())
-            }
-            // Not recorded as read, so that the next run tries again.
-            Err(error) => Ok(vec![Problem::new(format!("{error:#}"))]),
-        }
+        let live = self.look()?;
+        self.applied = std::mem::take(&mut self.applied).seen(&live, &self.loaded);
+        self.applied.loads(self.target.number, &live);
+        self.applied.write(self.state)
+    }
+
+    /// Whatever is about to be started finds its directories.
+    fn make_directories(&mut self) -> Option<Problem> {
+        let file = self.target.directory.join("tmpfiles.conf");
+        let needed = self.applied.unmade || !self.plan.steps.is_empty();
+        let made = if needed && self.has_tmpfiles() { self.host.tmpfiles(&file) } else { Ok(()) };
+        self.applied.unmade = made.is_err();
+        made.err().map(|error| Problem::new(format!("{error:#}")))
     }
 
     fn has_tmpfiles(&self) -> bool {
@@ -113,32 +113,31 @@ impl Switch<'_> {
         manifest.is_some_and(|manifest| manifest.files.keys().any(|path| path.as_str() == "tmpfiles.conf"))
     }
 
-    /// The units that are to be acted on, and that systemd does not have.
-    fn not_loaded(&mut self) -> Result<BTreeSet<UnitName>> {
-        let acted: Vec<UnitName> = self
-            .plan
-            .steps
-            .iter()
-            .filter(|step| step.verb != Verb::Stop)
-            .map(|step| step.unit.clone())
-            .collect();
-        let states = observe(self.host, acted)?;
-        let not_loaded = states.into_iter().filter(|(_, state)| state.load != LoadState::Loaded);
+    /// How all units are that this switch minds.
+    fn look(&self) -> Result<BTreeMap<UnitName, UnitState>> {
+        let acted = self.plan.steps.iter().map(|step| step.unit.clone());
+        observe(self.host, self.desired.names().into_iter().chain(acted))
+    }
+
+    /// The units that systemd does not have.
+    fn not_loaded(&self) -> Result<BTreeSet<UnitName>> {
+        let not_loaded = self.look()?.into_iter().filter(|(_, state)| state.load != LoadState::Loaded);
         Ok(not_loaded.map(|(unit, _)| unit).collect())
     }
 
     /// Reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained about.
-    fn act(&mut self, refused: &BTreeSet<UnitName>) -> Vec<String> {
+    fn act(&mut self) -> Result<Vec<String>> {
+        let refused = self.not_loaded()?;
         let mut complaints = Vec::new();
         self.reset_limits();
         self.tell(Verb::Reload);
-        complaints.extend(self.jobs(Verb::Reload, &without(self.plan.of(Verb::Reload), refused)));
+        complaints.extend(self.jobs(Verb::Reload, &without(self.plan.of(Verb::Reload), &refused)));
         for (verb, units) in self.plan.batches() {
-            let units = without(units, refused);
+            let units = without(units, &refused);
             self.tell_units(verb, &units);
             complaints.extend(self.jobs(verb, &units));
         }
-        complaints
+        Ok(complaints)
     }
 
     /// systemd counts starts, and refuses the sixth within ten seconds: those of others shall not count against this switch.
@@ -155,29 +154,60 @@ impl Switch<'_> {
 
     /// Looks at all units once, records those that are as they should be, and reports the others.
     fn settle(&mut self, complaints: Vec<String>) -> Result<Vec<Problem>> {
-        let states = observe(self.host, self.desired.names())?;
+        let states = self.look()?;
         let mut problems = Vec::new();
         for unit in &self.desired.units {
             let state = states.get(&unit.name).cloned().unwrap_or_default();
             if let Some(trouble) = self.trouble(unit, &state) {
-                problems.push(self.problem(unit, &state, &trouble));
+                problems.push(self.problem(&unit.name, &state, &trouble));
             } else {
                 let record = AppliedUnit::of(unit, state.invocation_id);
                 self.applied.units.insert(unit.name.clone(), record);
             }
         }
-        self.record()?;
+        problems.extend(self.let_go(&states));
+        self.applied.write(self.state)?;
         if problems.is_empty() {
             problems.extend(complaints.into_iter().map(Problem::new));
         }
         Ok(problems)
     }
 
-    fn record(&mut self) -> Result<()> {
-        let names = self.desired.names();
-        self.applied.units.retain(|unit, _| names.contains(unit));
-        self.applied.displaced.clone_from(&self.plan.displaced);
-        self.applied.write(self.state)
+    /// Forgets the units that the generation does not have, but for those that did not go: the next run stops them.
+    fn let_go(&mut self, states: &BTreeMap<UnitName, UnitState>) -> Vec<Problem> {
+        let wanted = self.desired.names();
+        let gone = self.applied.units.iter().filter(|(unit, _)| !wanted.contains(*unit));
+        let lives_on = |record: &AppliedUnit, state: &UnitState| {
+            state.runs() && state.invocation_id.is_some() && state.invocation_id == record.invocation_id
+        };
+        let left: BTreeMap<UnitName, &UnitState> = gone
+            .filter_map(|(unit, record)| Some((unit.clone(), record, states.get(unit)?)))
+            .filter(|(_, record, state)| lives_on(record, state))
+            .map(|(unit, _, state)| (unit, state))
+            .collect();
+        self.applied.units.retain(|unit, _| wanted.contains(unit) || left.contains_key(unit));
+        self.applied.displaced.retain(|unit| self.plan.displaced.contains(unit) || left.contains_key(unit));
+        let still =
+            |(unit, state)| self.problem(unit, state, "still runs, though it is gone from the environment");
+        let mut problems: Vec<Problem> = left.iter().map(|(unit, state)| still((unit, state))).collect();
+        for step in
+            self.plan.steps.iter().filter(|step| step.verb != Verb::Stop && !wanted.contains(&step.unit))
+        {
+            if let Some(state) = states.get(&step.unit).filter(|state| state.failed()) {
+                problems.push(self.problem(&step.unit, state, &format!("failed ({})", state.result)));
+            }
+        }
+        problems
+    }
+
+    /// Asks the probes, but for those of services that are known not to be well: their answer would be waited for in vain.
+    fn probe(&mut self, problems: &[Problem]) -> Vec<Problem> {
+        let Some(manifest) = self.target.manifest() else { return Vec::new() };
+        let ill =
+            |unit: &&UnitEntry| problems.iter().any(|problem| problem.unit.as_ref() == Some(&unit.name));
+        let ill: BTreeSet<&Label> = manifest.units.iter().filter(ill).map(|unit| &unit.service).collect();
+        let asked = manifest.probes.iter().filter(|probe| !ill.contains(&probe.service));
+        probe::probe(self.host, asked, self.report)
     }
 
     /// What is wrong with a unit, if anything is that this switch answers for.
@@ -206,12 +236,13 @@ impl Switch<'_> {
         }
     }
 
-    fn problem(&self, unit: &Wanted, state: &UnitState, trouble: &str) -> Problem {
+    fn problem(&self, unit: &UnitName, state: &UnitState, trouble: &str) -> Problem {
         let log = match state.load {
-            LoadState::Loaded => Log::Unit(&unit.name, state.invocation_id.as_deref()),
+            LoadState::Loaded => Log::Unit(unit, state.invocation_id.as_deref()),
             _ => Log::Quadlet,
         };
-        Problem { message: format!("{} {trouble}", unit.name), log: self.host.journal(log) }
+        let message = format!("{unit} {trouble}");
+        Problem { unit: Some(unit.clone()), message, log: self.host.journal(log) }
     }
 
     fn step_of(&self, unit: &UnitName) -> Option<Verb> {

@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Turns Quadlets into units; the same place on Debian and Arch.
 const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
 /// What is asked about units.
-const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic";
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic,Triggers";
 
 /// The host that this program runs on.
 #[derive(Debug)]
@@ -226,6 +226,7 @@ fn parse_state(block: &BTreeMap<&str, &str>) -> UnitState {
         reload_result: text("ReloadResult").to_owned(),
         oneshot: text("Type") == "oneshot",
         condition_failed: tried && text("ConditionResult") == "no",
+        triggers: text("Triggers").split_whitespace().filter_map(|unit| unit.parse().ok()).collect(),
     }
 }
 
@@ -237,13 +238,14 @@ mod tests {
     fn what_systemctl_shows_is_understood() {
         let output = "Type=oneshot\nLoadState=loaded\nActiveState=inactive\nResult=success\nInvocationID=ab\n\n\
                       LoadState=not-found\nActiveState=active\nSubState=running\n\n\
-                      LoadState=bad-setting\nActiveState=activating\nSubState=auto-restart\n";
+                      LoadState=bad-setting\nActiveState=activating\nSubState=auto-restart\nTriggers=a.service b@.x\n";
         let states: Vec<UnitState> = blocks(output).iter().map(parse_state).collect();
         assert_eq!(states.len(), 3);
         assert!(states[0].is_done() && !states[0].runs());
         assert_eq!(states[0].invocation_id.as_deref(), Some("ab"));
         assert!(states[1].runs() && states[1].load == LoadState::NotFound);
         assert!(states[2].failed() && !states[2].runs());
+        assert_eq!(states[2].triggers, ["a.service".parse().unwrap()]);
     }
 
     #[test]

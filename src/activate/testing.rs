@@ -11,7 +11,9 @@ use flate2::{Compression, GzBuilder};
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::layer::Files;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Accounts, Check, FORMAT, FileEntry, HostManifest, Program, Role, UnitEntry};
+use crate::bundle::manifest::{
+    Accounts, Check, FORMAT, FileEntry, HostManifest, Probe, Program, Role, UnitEntry,
+};
 use crate::bundle::names::UnitName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 
@@ -81,6 +83,27 @@ impl Build {
             Some(before) => *before = entry,
             None => self.manifest.units.push(entry),
         }
+        self
+    }
+
+    /// A drop-in for a unit of the distribution.
+    pub(crate) fn drop_in(self, name: &str, stem: &str, text: &str) -> Self {
+        let path = format!("units/{name}.d/{stem}.conf");
+        let mut build = self.text(&path, text);
+        build.manifest.units.push(UnitEntry {
+            name: name.parse().unwrap(),
+            service: "app".parse().unwrap(),
+            role: Role::Run,
+            restart_on: vec![path.parse().unwrap()],
+            reload_on: Vec::new(),
+        });
+        build
+    }
+
+    /// A probe of a Unix socket, that is asked once.
+    pub(crate) fn probe(mut self, service: &str, path: &str) -> Self {
+        let check = Check::Unix { path: path.parse().unwrap() };
+        self.manifest.probes.push(Probe { service: service.parse().unwrap(), check, timeout_s: 0 });
         self
     }
 
@@ -228,8 +251,14 @@ fn image(layer: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
 pub(crate) struct Recording {
     pub(crate) log: Mutex<Vec<String>>,
     pub(crate) running: Mutex<BTreeSet<UnitName>>,
+    /// How often each unit was started.
+    pub(crate) lives: Mutex<BTreeMap<UnitName, u32>>,
     /// Units that do not come up.
     pub(crate) broken: BTreeSet<UnitName>,
+    /// Units that do not stop.
+    pub(crate) immortal: BTreeSet<UnitName>,
+    /// No probe is answered.
+    pub(crate) silent: bool,
     /// Units that systemd does not find.
     pub(crate) unknown: BTreeSet<UnitName>,
     pub(crate) boot: Mutex<String>,
@@ -271,13 +300,16 @@ impl Host for Recording {
                 (false, false) => ActiveState::Inactive,
             };
             let load = if self.unknown.contains(unit) { LoadState::NotFound } else { LoadState::Loaded };
-            UnitState { load, active, ..UnitState::default() }
+            let invocation_id = self.lives.lock().unwrap().get(unit).map(u32::to_string);
+            UnitState { load, active, invocation_id, ..UnitState::default() }
         };
         Ok(units.iter().map(state).collect())
     }
 
-    fn instances(&self, _: &[UnitName]) -> Result<Vec<UnitName>> {
-        Ok(Vec::new())
+    fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>> {
+        let running = self.running.lock().unwrap();
+        let is_one = |unit: &&UnitName| unit.template().is_some_and(|template| templates.contains(&template));
+        Ok(running.iter().filter(is_one).cloned().collect())
     }
 
     fn run_jobs(&self, verb: Verb, units: &[UnitName]) -> Result<()> {
@@ -285,8 +317,11 @@ impl Host for Recording {
         self.note(format!("{} {}", verb.word(), names.join(" ")));
         let mut running = self.running.lock().unwrap();
         for unit in units {
+            if matches!(verb, Verb::Restart | Verb::Start) {
+                *self.lives.lock().unwrap().entry(unit.clone()).or_default() += 1;
+            }
             match verb {
-                Verb::Stop => running.remove(unit),
+                Verb::Stop => !self.immortal.contains(unit) && running.remove(unit),
                 Verb::Reload => false,
                 Verb::Restart | Verb::Start if self.broken.contains(unit) => running.remove(unit),
                 Verb::Restart | Verb::Start => running.insert(unit.clone()),
@@ -348,6 +383,9 @@ impl Host for Recording {
     }
 
     fn answers(&self, _check: &Check) -> Result<()> {
+        if self.silent {
+            bail!("nobody answers");
+        }
         Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
+use rick::activate::cli::{Arguments, Command};
 use rick::activate::directory::Directory;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
@@ -15,67 +16,10 @@ use rick::activate::report::{Outcome, Report};
 use rick::activate::state::State;
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Failure, list, preflight};
-use rick::bundle::names::HostName;
-
-const USAGE: &str = "rick-activate [OPTIONS] <BUNDLE|->
-       rick-activate [OPTIONS] list
-       rick-activate [OPTIONS] rollback [N]";
 
 const REFUSED: u8 = 1;
 const NOT_WELL: u8 = 3;
 const BUG: i32 = 70;
-
-const EXAMPLES: &str = "\
-Examples:
-  rick-activate bundle.tar --dry-run       say what would be done
-  rick-activate bundle.tar                 do it
-  ssh host rick-activate - < bundle.tar    the same on another host
-  rick-activate list                       the generations of this host
-  rick-activate rollback                   go back to the one before
-  rick-activate bundle.tar --root DIR --host NAME
-                                           try it on a directory, without systemd
-
-Exit codes:
-  0   done, or nothing to do
-  1   refused before anything was switched
-  2   wrong usage
-  3   switched, and something is not well: a unit or a probe failed, or the switch broke off
-  70  a bug in rick-activate";
-
-/// Switches this host to what a bundle describes, in one step, and restarts what changed.
-#[derive(Parser)]
-#[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true)]
-struct Arguments {
-    /// The bundle, as `rickbuild` wrote it; `-` reads standard input.
-    #[arg(required = true, value_name = "BUNDLE")]
-    bundle: Option<PathBuf>,
-    /// Say what would be done, and do nothing.
-    #[arg(long, global = true)]
-    dry_run: bool,
-    /// Take this to be the name of this host.
-    #[arg(long, global = true, value_name = "NAME")]
-    host: Option<HostName>,
-    /// Switch the root file system in DIR instead of this host: without systemd, and images are left in their layout.
-    #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Print the outcome as JSON instead of a line per action.
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Show the generations of this host.
-    List,
-    /// Go back to the generation before the current one, or to generation N (0 is the host without rick).
-    Rollback {
-        /// The number of the generation.
-        #[arg(value_name = "N")]
-        number: Option<u32>,
-    },
-}
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
@@ -182,7 +126,8 @@ fn conclude(arguments: &Arguments, outcome: &Outcome) -> u8 {
     for problem in &outcome.problems {
         complain(&problem.message);
         for line in &problem.log {
-            eprintln!("  {line}");
+            // Nobody may be left to read it.
+            let _ = writeln!(io::stderr(), "  {line}");
         }
     }
     if outcome.problems.is_empty() {

@@ -86,9 +86,32 @@ enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+        /// Of which program
+        #[arg(long, value_enum, value_name = "PROGRAM", default_value_t = Program::Rickbuild)]
+        program: Program,
     },
     /// Print the manual page
-    Man,
+    Man {
+        /// Of which program
+        #[arg(value_enum, value_name = "PROGRAM", default_value_t = Program::Rickbuild)]
+        program: Program,
+    },
+}
+
+/// Both programs: the one for hosts stays small, and leaves this to the other.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Program {
+    Rickbuild,
+    RickActivate,
+}
+
+impl Program {
+    fn command(self) -> clap::Command {
+        match self {
+            Self::Rickbuild => Cli::command(),
+            Self::RickActivate => rick::activate::cli::Arguments::command(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -131,12 +154,17 @@ fn evaluation_child() -> Option<ExitCode> {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
-        Some(Command::Completions { shell }) => {
-            clap_complete::generate(*shell, &mut Cli::command(), "rickbuild", &mut io::stdout());
+        Some(Command::Completions { shell, program }) => {
+            let mut command = program.command();
+            let (name, mut text) = (command.get_name().to_owned(), Vec::new());
+            clap_complete::generate(*shell, &mut command, name, &mut text);
+            write_out(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Man) => {
-            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
+        Some(Command::Man { program }) => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(program.command()).render(&mut text)?;
+            write_out(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Check { environment }) => {

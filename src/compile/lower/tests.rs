@@ -190,7 +190,7 @@ fn a_mask_is_a_link_and_has_no_keys() {
 }
 
 #[test]
-fn templates_run_as_their_instances() {
+fn templates_run_as_their_instances_and_are_followed() {
     let lowered = lowered(&with_units(vec![
         whole("a", "a@.service", "[Install]\nDefaultInstance=one\nWantedBy=x.target"),
         drop_in("a", "a@two.service", "extra", "[Unit]\nAfter=b.service"),
@@ -200,8 +200,18 @@ fn templates_run_as_their_instances() {
     ]));
     assert_eq!(
         lowered.order(),
-        ["a@one.service", "a@two.service", "postgresql@17-main.service", "rick.target"]
+        [
+            "a@.service",
+            "a@one.service",
+            "a@two.service",
+            "b@.service",
+            "postgresql@.service",
+            "postgresql@17-main.service",
+            "rick.target"
+        ]
     );
+    assert_eq!(lowered.unit("b@.service").role, Role::Follow);
+    assert_eq!(lowered.unit("postgresql@.service").role, Role::Follow);
     assert_eq!(lowered.link("units/x.target.wants/a@one.service"), "../a@.service");
     assert_eq!(lowered.unit("a@one.service").role, Role::Run);
     assert_eq!(lowered.unit("a@one.service").restart_on, paths(&["units/a@.service"]));

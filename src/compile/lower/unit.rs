@@ -129,17 +129,16 @@ fn groups_of(host: &Host, user: &AccountName) -> Option<String> {
     (!names.is_empty()).then(|| names.join(" "))
 }
 
-/// The entries of all units that can run. A template cannot; its default instance, if it names one, stands for it.
+/// The entries of all units. A template's is followed: it says what becomes of the instances that others start. If it names a default
+/// instance, that has an entry of its own.
 fn entries(out: &mut Output, all: &AllStated<'_>) -> BTreeMap<UnitName, UnitEntry> {
     let mut entries = BTreeMap::new();
     for (name, stated) in all {
-        let running = match stated.whole {
-            Some((_, sections)) => install::installed_name(name, sections),
-            None => Some(name.clone()).filter(|name| !name.is_template() || stated.mask.is_some()),
-        };
-        let Some(running) = running else { continue };
-        if let Some(entry) = entry(out, all, &running) {
-            entries.insert(running, entry);
+        let installed = stated.whole.and_then(|(_, sections)| install::installed_name(name, sections));
+        for running in [Some(name.clone()), installed].into_iter().flatten() {
+            if let Some(entry) = entry(out, all, &running) {
+                entries.insert(running, entry);
+            }
         }
     }
     entries
@@ -183,6 +182,9 @@ fn service<'a>(stated: &Stated<'a>) -> Option<&'a Label> {
 fn role(name: &UnitName, layers: &[(UnitName, &Stated<'_>)]) -> Role {
     if layers.iter().any(|(layer, stated)| layer == name && stated.mask.is_some()) {
         return Role::Mask;
+    }
+    if name.is_template() {
+        return Role::Follow;
     }
     let defined = layers.iter().find_map(|(layer, stated)| {
         let sections = stated.whole.map(|(_, sections)| sections);

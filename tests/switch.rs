@@ -1,0 +1,380 @@
+//! What a switch does to units, on real hosts: exactly what changed moves, whatever happened in between.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::source::{self, Tree};
+use crate::support::{Host, activator, require_hosts};
+
+/// An environment of one host, `lab`, with one service that has these items.
+fn lab(items: &str) -> Tree {
+    let tree = source::modules();
+    tree.write(
+        "environments/lab.star",
+        "load(\"//modules/lab\", \"lab\")\n\
+         environment(name = \"lab\", hosts = [host(name = \"lab\", domain = \"lab.test\", os = \"debian-13\", services = [lab()])])\n",
+    );
+    describe(&tree, items);
+    tree
+}
+
+fn describe(tree: &Tree, items: &str) {
+    tree.write(
+        "modules/lab/lab.star",
+        &format!(
+            "def _build(ctx):\n    return [\n{items}    ]\n\nlab = module(doc = \"A laboratory.\", options = {{}}, build = _build)\n"
+        ),
+    );
+}
+
+/// A service that sleeps, with more lines in `[Service]`.
+fn sleeper(name: &str, after: &str, more: &str) -> String {
+    format!(
+        "        unit(\"{name}\", text = \"\"\"[Unit]\nAfter={after}\n[Service]\nExecStart=/bin/sleep infinity\n{more}\n[Install]\nWantedBy=multi-user.target\n\"\"\"),\n"
+    )
+}
+
+fn item(name: &str, text: &str, more: &str) -> String {
+    format!("        unit(\"{name}\", text = \"\"\"{text}\"\"\"{more}),\n")
+}
+
+fn host(name: &str) -> Host {
+    let host = Host::boot(name);
+    host.push(&activator(), "/usr/local/bin/rick-activate");
+    host
+}
+
+fn push(host: &Host, tree: &Tree, environment: &str) {
+    host.push(&tree.bundle(environment), "/root/bundle.tar");
+}
+
+/// Switches a host to a tree; all must go well.
+#[track_caller]
+fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
+    push(host, tree, environment);
+    host.ok(&["rick-activate", "/root/bundle.tar"])
+}
+
+/// The same bundle again.
+#[track_caller]
+fn again(host: &Host) -> String {
+    host.ok(&["rick-activate", "/root/bundle.tar"])
+}
+
+/// What was done to units, a line each: verb and unit.
+fn done(said: &str) -> Vec<String> {
+    let step = |line: &str| {
+        let mut words = line.split_whitespace();
+        let verb = words.next().filter(|verb| ["stop", "reload", "restart", "start"].contains(verb))?;
+        Some(format!("{verb} {}", words.next()?.trim_end_matches(':')))
+    };
+    said.lines().filter_map(step).collect()
+}
+
+fn lives(host: &Host, units: &[&str]) -> BTreeMap<String, String> {
+    units.iter().map(|unit| ((*unit).to_owned(), host.property(unit, "InvocationID"))).collect()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[track_caller]
+fn is_well(host: &Host) {
+    assert_eq!(host.ok(&["systemctl", "--failed", "--no-legend", "--plain"]), "");
+    assert_eq!(host.ok(&["systemctl", "is-system-running"]), "running");
+    assert_eq!(
+        host.sh(
+            "systemctl list-units --all --plain --no-legend --state=not-found | awk '$3 != \"inactive\"'"
+        ),
+        ""
+    );
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn every_run_brings_the_host_to_what_is_described() {
+    require_hosts!();
+    let mut host = host("lab");
+    let tree = lab(&abc("", "", ""));
+    activate(&host, &tree, "lab");
+    what_was_stopped_by_hand_is_started(&host);
+    a_failure_is_told_with_its_log_and_mended_by_the_next_run(&host, &tree);
+    a_unit_that_systemd_brought_up_itself_is_known_for_what_it_is(&host, &tree);
+    a_killed_switch_is_finished_by_exactly_the_rest(&host, &tree);
+    a_killed_switch_is_finished_by_a_boot(&mut host, &tree);
+    is_well(&host);
+}
+
+fn abc(a: &str, b: &str, c: &str) -> String {
+    [sleeper("a.service", "", a), sleeper("b.service", "a.service", b), sleeper("c.service", "b.service", c)]
+        .concat()
+}
+
+fn what_was_stopped_by_hand_is_started(host: &Host) {
+    let before = lives(host, &["a.service", "c.service"]);
+    host.ok(&["systemctl", "stop", "b.service"]);
+    assert_eq!(done(&again(host)), ["start b.service"]);
+    host.ok(&["systemctl", "kill", "--signal=KILL", "b.service"]);
+    wait_for("the failure of b", || host.property("b.service", "ActiveState") == "failed");
+    assert_eq!(done(&again(host)), ["start b.service"]);
+    assert_eq!(lives(host, &["a.service", "c.service"]), before);
+    assert!(again(host).contains("nothing to do"));
+}
+
+fn a_failure_is_told_with_its_log_and_mended_by_the_next_run(host: &Host, tree: &Tree) {
+    describe(tree, &abc("", "ExecStartPre=/bin/sh -c 'echo the milk is sour; exit 1'", "Environment=N=1"));
+    push(host, tree, "lab");
+    for _ in 0..2 {
+        let output = host.run(&["rick-activate", "/root/bundle.tar"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains("b.service failed (exit-code)") && text.contains("the milk is sour"), "{text}");
+        assert_eq!(host.property("c.service", "ActiveState"), "active", "the others act");
+    }
+    let before = lives(host, &["a.service", "c.service"]);
+    describe(tree, &abc("", "", "Environment=N=1"));
+    assert_eq!(done(&activate(host, tree, "lab")), ["start b.service"]);
+    assert_eq!(lives(host, &["a.service", "c.service"]), before);
+    is_well(host);
+}
+
+fn a_unit_that_systemd_brought_up_itself_is_known_for_what_it_is(host: &Host, tree: &Tree) {
+    let flaky = "Environment=N=2\nRestart=on-failure\nRestartSec=2\nExecStartPre=/usr/bin/test -e /run/milk";
+    describe(tree, &abc("", flaky, "Environment=N=1"));
+    push(host, tree, "lab");
+    assert_eq!(host.run(&["rick-activate", "/root/bundle.tar"]).status.code(), Some(3));
+    host.write("/run/milk", "");
+    wait_for("b", || host.property("b.service", "ActiveState") == "active");
+    assert!(again(host).contains("nothing to do"), "it runs as described");
+    let back = host.ok(&["rick-activate", "rollback"]);
+    assert_eq!(done(&back), ["restart b.service"], "and not as the generation before did");
+    let pid = host.property("b.service", "MainPID");
+    assert!(!host.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ")).contains("N=2"));
+}
+
+/// Starts a switch and kills it once `d`, which takes its time, is starting: `a` was restarted, and `c` not yet.
+fn killed_in_the_middle(host: &Host, tree: &Tree, mark: &str) {
+    let unit = format!("d-{mark}.service");
+    let items = [
+        sleeper("a.service", "", &format!("Environment={mark}=1")),
+        sleeper("b.service", "a.service", ""),
+        sleeper(&unit, "b.service", "ExecStartPre=/bin/sleep 3"),
+        sleeper("c.service", &unit, &format!("Environment={mark}=1")),
+    ]
+    .concat();
+    describe(tree, &items);
+    push(host, tree, "lab");
+    let mut run = host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the slow unit", || host.property(&unit, "ActiveState") == "activating");
+    host.ok(&["pkill", "-KILL", "-x", "rick-activate"]);
+    run.wait().unwrap();
+}
+
+fn a_killed_switch_is_finished_by_exactly_the_rest(host: &Host, tree: &Tree) {
+    let before = lives(host, &["a.service", "b.service", "c.service"]);
+    killed_in_the_middle(host, tree, "one");
+    wait_for("the slow unit", || host.property("d-one.service", "ActiveState") == "active");
+    let killed = lives(host, &["a.service", "b.service", "c.service"]);
+    assert_ne!(killed["a.service"], before["a.service"]);
+    assert_eq!(killed["c.service"], before["c.service"]);
+    let finished = again(host);
+    assert_eq!(done(&finished), ["restart c.service"], "{finished}");
+    assert!(again(host).contains("nothing to do"));
+}
+
+fn a_killed_switch_is_finished_by_a_boot(host: &mut Host, tree: &Tree) {
+    killed_in_the_middle(host, tree, "two");
+    let current = host.ok(&["readlink", "/var/lib/rick/current"]);
+    host.power_cut();
+    host.boot_again();
+    assert_eq!(host.ok(&["readlink", "/var/lib/rick/current"]), current);
+    host.ok(&["systemctl", "is-system-running", "--wait"]);
+    assert!(again(host).contains("nothing to do"));
+    for unit in ["a.service", "c.service"] {
+        let pid = host.property(unit, "MainPID");
+        assert!(host.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ")).contains("two=1"), "{unit}");
+    }
+    assert_eq!(host.property("d-one.service", "LoadState"), "not-found");
+}
+
+#[test]
+fn each_kind_of_unit_moves_as_it_must() {
+    require_hosts!();
+    let host = host("lab");
+    let hello = r#"open L, "+<&=3"; while (accept C, L) { sysread C, $_, 999; syswrite C, "HTTP/1.0 200\r\n\r\nhello"; close C }"#;
+    host.write("/usr/local/bin/hello", hello);
+    let greet = || {
+        host.ok(&["curl", "--silent", "--max-time", "5", "--unix-socket", "/run/echo.sock", "http://lab/"])
+    };
+    let tree = lab(&kinds("", "", "", ""));
+    let caddy = host.property("caddy.service", "ActiveState");
+    assert_eq!((caddy.as_str(), host.sh("systemctl is-enabled caddy.service")), ("active", "enabled".into()));
+    activate(&host, &tree, "lab");
+    assert_eq!(host.property("caddy.service", "LoadState"), "masked");
+    assert_ne!(host.property("caddy.service", "ActiveState"), "active");
+    assert_eq!(host.property("valkey-server.service", "Nice"), "5");
+    host.ok(&["systemctl", "start", "job@x.service"]);
+    assert!(again(&host).contains("nothing to do"));
+
+    let mut before = lives(&host, &KINDS);
+    let mut moves = |items: &str, expected: &[&str]| {
+        describe(&tree, items);
+        let said = activate(&host, &tree, "lab");
+        let after = lives(&host, &KINDS);
+        let moved: Vec<&str> = KINDS.into_iter().filter(|unit| before[*unit] != after[*unit]).collect();
+        assert_eq!(moved, expected, "{said}");
+        before = after;
+        assert!(again(&host).contains("nothing to do"));
+    };
+    moves(&kinds("OnUnitActiveSec=2h", "", "", ""), &["tick.timer"]);
+    assert_eq!(greet(), "hello");
+    moves(&kinds("OnUnitActiveSec=2h", "SocketMode=0600", "", ""), &["echo.socket"]);
+    assert_eq!(greet(), "hello");
+    let name = "OnUnitActiveSec=2h";
+    moves(&kinds(name, "SocketMode=0600", "Environment=N=1", ""), &["job@x.service"]);
+    moves(&kinds(name, "SocketMode=0600", "Environment=N=1", "CPUWeight=50"), &["valkey-server.service"]);
+    assert_eq!(host.property("valkey-server.service", "CPUWeight"), "50");
+
+    let rest = item("tick.service", "[Service]\nExecStart=/bin/true\n", "");
+    describe(&tree, &rest);
+    let gone = done(&activate(&host, &tree, "lab"));
+    assert!(gone.contains(&"restart valkey-server.service".to_owned()), "{gone:?}");
+    assert!(gone.contains(&"start caddy.service".to_owned()), "{gone:?}");
+    assert_eq!(host.property("valkey-server.service", "Nice"), "0");
+    for unit in ["valkey-server.service", "caddy.service"] {
+        assert_eq!(host.property(unit, "ActiveState"), "active", "{unit}");
+    }
+    for unit in ["tick.timer", "echo.socket", "echo-server.service", "job@x.service"] {
+        assert_ne!(host.property(unit, "ActiveState"), "active", "{unit}");
+    }
+    is_well(&host);
+}
+
+const KINDS: [&str; 5] =
+    ["tick.timer", "echo.socket", "job@x.service", "valkey-server.service", "watch.path"];
+
+/// A timer, a socket with a service of another name, a template, a path, a vendor unit with a drop-in and one that is hidden.
+fn kinds(timer: &str, socket: &str, template: &str, drop_in: &str) -> String {
+    let echo = "[Service]\nExecStart=/usr/bin/perl /usr/local/bin/hello\n";
+    [
+        item("tick.timer", &format!("[Timer]\nOnBootSec=1h\n{timer}\n[Install]\nWantedBy=timers.target\n"), ""),
+        item("tick.service", "[Service]\nType=oneshot\nExecStart=/bin/true\n", ""),
+        item(
+            "echo.socket",
+            &format!("[Socket]\nListenStream=/run/echo.sock\nService=echo-server.service\n{socket}\n[Install]\nWantedBy=sockets.target\n"),
+            "",
+        ),
+        item("echo-server.service", echo, ""),
+        item("job@.service", &format!("[Service]\nExecStart=/bin/sleep infinity\n{template}\n"), ""),
+        item("watch.path", "[Path]\nPathExists=/run/never\nUnit=tick.service\n[Install]\nWantedBy=paths.target\n", ""),
+        item("valkey-server.service", &format!("[Service]\nNice=5\n{drop_in}\n"), ", drop_in = \"10-lab\""),
+        "        mask(\"caddy.service\"),\n".to_owned(),
+    ]
+    .concat()
+}
+
+#[test]
+fn applications_come_and_go_and_the_others_stay() {
+    require_hosts!();
+    let host = host("arch-vps");
+    let tree = source::whole();
+    let whoami = "whoami(auth = \"public\"),";
+    tree.edit(
+        "environments/homelab.star",
+        "caddy(email = \"admin@jnss.me\")",
+        "caddy(email = \"admin@jnss.me\", tls = \"internal\")",
+    );
+    activate(&host, &tree, "homelab");
+    let stay = ["postgresql.service", "valkey-server.service", "caddy.service", "whoami.service"];
+
+    let before = (lives(&host, &stay), lives(&host, &["postgresql-databases.service"]));
+    let second = format!(
+        "{whoami}\n            whoami(name = \"second\", subdomain = \"second\", auth = \"public\"),"
+    );
+    tree.edit("environments/homelab.star", whoami, &second);
+    let said = done(&activate(&host, &tree, "homelab"));
+    assert_eq!(
+        said,
+        [
+            "reload caddy.service",
+            "reload postgresql.service",
+            "restart postgresql-databases.service",
+            "start second.service"
+        ]
+    );
+    assert_eq!(lives(&host, &stay), before.0);
+    assert_ne!(lives(&host, &["postgresql-databases.service"]), before.1);
+    assert_eq!(host.ok(&["podman", "ps", "--format", "{{.Names}}", "--sort", "names"]), "second\nwhoami");
+
+    let before = lives(&host, &stay[..3]);
+    tree.edit("environments/homelab.star", &second, "");
+    let said = activate(&host, &tree, "homelab");
+    assert!(done(&said).contains(&"stop whoami.service".to_owned()), "{said}");
+    assert_eq!(host.ok(&["podman", "ps", "--all", "--quiet"]), "", "the containers are removed");
+    assert_eq!(lives(&host, &stay[..3]), before);
+    assert_eq!(host.property("whoami.service", "LoadState"), "not-found");
+    for kept in [
+        "test -d /run/whoami",
+        "getent passwd whoami",
+        "runuser -u postgres -- psql -h /run/postgresql -c '' second",
+    ] {
+        host.sh(kept);
+    }
+    is_well(&host);
+
+    host.ok(&["rick-activate", "rollback", "0"]);
+    assert_eq!(
+        host.ok(&["systemctl", "is-active", "caddy.service", "valkey-server.service"]),
+        "active\nactive"
+    );
+    assert_eq!(host.property("caddy-api.service", "LoadState"), "loaded", "the mask is lifted");
+    is_well(&host);
+}
+
+#[test]
+fn a_host_keeps_no_images_of_another_one() {
+    let image = |name: &str| {
+        format!(
+            "def _build(ctx):\n    picture = image(\"{name}\", layers = {{\"/{name}\": \"{name}\"}}, entrypoint = [\"/{name}\"])\n    \
+             return [picture, quadlet(\"{name}.container\", {{\"Container\": {{\"Image\": picture.ref, \"Network\": \"none\"}}}})]\n\n\
+             {name} = module(doc = \"{name}.\", options = {{}}, build = _build)\n"
+        )
+    };
+    let tree = source::modules();
+    for name in ["one", "two"] {
+        tree.write(&format!("modules/{name}/{name}.star"), &image(name));
+        tree.write(&format!("modules/{name}/{name}"), &format!("the program of {name}"));
+    }
+    tree.write(
+        "environments/pair.star",
+        "load(\"//modules/one\", \"one\")\nload(\"//modules/two\", \"two\")\n\
+         environment(name = \"pair\", hosts = [\n\
+         host(name = \"a\", domain = \"lab.test\", os = \"debian-13\", services = [one()]),\n\
+         host(name = \"b\", domain = \"lab.test\", os = \"debian-13\", services = [two()]),\n])\n",
+    );
+    let root = tempfile::tempdir().unwrap();
+    let output = Command::new(activator())
+        .arg(tree.bundle("pair"))
+        .args(["--host", "b", "--root"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let images = root.path().join("var/lib/rick/images");
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(images.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
+    let blobs = std::fs::read_dir(images.join("blobs/sha256")).unwrap();
+    let blobs: Vec<Vec<u8>> = blobs.map(|blob| std::fs::read(blob.unwrap().path()).unwrap()).collect();
+    let layers = blobs.iter().filter(|blob| !blob.starts_with(b"{"));
+    assert_eq!(layers.count(), 1, "the layer of the other host's image is here");
+}
