@@ -50,7 +50,10 @@ pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let beside = beside(path);
     remove_file_if_there(&beside)?;
     let mut file = create_new(&beside, mode)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| cannot("write", path))?;
+    if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+        remove_file_if_there(&beside)?;
+        return Err(error).with_context(|| cannot("write", path));
+    }
     rename(&beside, path)
 }
 

@@ -2,8 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bundle;
+mod docs;
 mod errors;
+mod forward_auth;
 mod homelab;
 mod hosts;
+mod language;
+mod refusals;
 mod support;
 mod switch;
+mod tools;
+mod try_out;

@@ -1,7 +1,8 @@
 //! A host that does not run: the root directory of one. Files and accounts are real, units and images are not there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -105,12 +106,23 @@ impl Host for Directory {
         Ok(())
     }
 
+    /// systemd-sysusers wants a place for its lock, which a directory to try things on may not have yet; and the shadow files that it makes
+    /// itself are open to nobody but root.
     fn sysusers(&self, file: &Path) -> Result<()> {
         durable::make_directory(&self.state.on_host("/etc"), 0o755)?;
+        if !is_root() {
+            for shadow in ["/etc/shadow", "/etc/gshadow"] {
+                let _ = fs::set_permissions(self.state.on_host(shadow), Permissions::from_mode(0o600));
+            }
+        }
         run(self.tool("systemd-sysusers").arg(file)).map(drop)
     }
 
+    /// Only root can give directories away; to everybody else a try-out shows all but these.
     fn tmpfiles(&self, file: &Path) -> Result<()> {
+        if !is_root() {
+            return Ok(());
+        }
         run(self.tool("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
     }
 
@@ -130,6 +142,10 @@ impl Host for Directory {
     fn answers(&self, _check: &Check) -> Result<()> {
         Ok(())
     }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 #[cfg(test)]

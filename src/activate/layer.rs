@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use flate2::bufread::GzDecoder;
 
 use super::refusal::refuse;
@@ -30,7 +30,8 @@ pub fn unpack(layer: &[u8], manifest: &HostManifest) -> Result<Files> {
     // The archive ends in zeros of any number: what the decoder gives is limited, not only what the entries say.
     let mut reader = Reader::new(GzDecoder::new(layer).take(MAX_UNPACKED));
     let mut files = Files::new();
-    while let Some(entry) = reader.next_entry()? {
+    let in_layer = "the host layer of the bundle is refused";
+    while let Some(entry) = reader.next_entry().context(in_layer)? {
         let Some(listed) = manifest.files.get(&entry.path) else {
             refuse!("the host layer holds `{}`, and the manifest does not list it", entry.path);
         };
@@ -42,7 +43,7 @@ pub fn unpack(layer: &[u8], manifest: &HostManifest) -> Result<Files> {
                 listed.mode
             );
         }
-        let bytes = reader.body(MAX_UNPACKED)?;
+        let bytes = reader.body(MAX_UNPACKED).context(in_layer)?;
         if files.insert(entry.path.clone(), bytes).is_some() {
             refuse!("the host layer holds `{}` twice", entry.path);
         }

@@ -210,9 +210,9 @@ fn departures(situation: &Situation<'_>) -> Vec<Step> {
     let ours = situation.ours.units.iter().map(|unit| &unit.name);
     let others = situation.applied.units.keys().filter(|unit| situation.now(unit).is_none());
     let gone = ours.chain(others).filter(|unit| !names.contains(*unit));
-    let all = gone.flat_map(|unit| situation.departure(unit));
-    let (stops, starts): (Vec<Step>, Vec<Step>) = all.partition(|step| step.verb == Verb::Stop);
-    stops.into_iter().rev().chain(starts).collect()
+    let steps: Vec<Step> = gone.flat_map(|unit| situation.departure(unit)).collect();
+    let (halts, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.verb == Verb::Stop);
+    halts.into_iter().rev().chain(others).collect()
 }
 
 impl Situation<'_> {
@@ -225,9 +225,10 @@ impl Situation<'_> {
             // A restart, for a stop would take along what requires it.
             return vec![step(Verb::Restart, Reason::Restored)];
         }
-        let up = self.stirs(unit) || self.live.get(unit).is_some_and(UnitState::failed);
-        let down = up.then(|| step(Verb::Stop, Reason::Gone));
-        down.into_iter().chain(displaced.then(|| step(Verb::Start, Reason::GivenBack))).collect()
+        let to_end = self.stirs(unit) || self.live.get(unit).is_some_and(UnitState::failed);
+        let ended = to_end.then(|| step(Verb::Stop, Reason::Gone));
+        let given_back = displaced.then(|| step(Verb::Start, Reason::GivenBack));
+        ended.into_iter().chain(given_back).collect()
     }
 }
 

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::anchors;
 use super::refusal::Refusal;
 use super::state::{STATE, State};
 use crate::bundle::manifest::{HostManifest, Program};
@@ -39,15 +38,8 @@ pub fn check_file_system(state: &State) -> Result<()> {
     .into())
 }
 
-/// Refuses a host that lacks a program, or on which something is in rick's way.
-pub fn check_host(state: &State, manifest: Option<&HostManifest>) -> Result<()> {
-    if let Some(manifest) = manifest {
-        check_programs(state, manifest)?;
-    }
-    anchors::check(state)
-}
-
-fn check_programs(state: &State, manifest: &HostManifest) -> Result<()> {
+/// The programs that a host lacks: a refusal where units are to run.
+pub fn check_programs(state: &State, manifest: &HostManifest) -> Result<(), Refusal> {
     let missing: Vec<(&HostPath, &Program)> =
         manifest.programs.iter().filter(|(path, _)| !state.on_host(path.as_str()).is_file()).collect();
     if missing.is_empty() {
@@ -57,8 +49,7 @@ fn check_programs(state: &State, manifest: &HostManifest) -> Result<()> {
     let packages: BTreeSet<&str> = missing.iter().map(|(_, program)| program.package.as_str()).collect();
     let packages: Vec<&str> = packages.into_iter().collect();
     Err(Refusal::new(format!("this host lacks {}", told.join(", and ")))
-        .help(format!("install {}", packages.join(", ")))
-        .into())
+        .help(format!("install {}", packages.join(", "))))
 }
 
 fn tell(path: &HostPath, program: &Program) -> String {

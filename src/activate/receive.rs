@@ -17,7 +17,7 @@ use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
-use crate::bundle::ustar::{Entry, Reader};
+use crate::bundle::ustar::{Entry, Reader, UstarError};
 use crate::durable;
 
 /// The largest `oci-layout`.
@@ -188,12 +188,15 @@ impl<'a, R: Read> Receiver<'a, R> {
     }
 
     fn expect_document(&mut self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        match self.reader.next_entry()? {
-            Some(entry) if entry.path.as_str() == path => Ok(self.reader.body(limit)?),
-            Some(entry) => {
+        match self.reader.next_entry() {
+            Ok(Some(entry)) if entry.path.as_str() == path => Ok(self.reader.body(limit)?),
+            Ok(Some(entry)) => {
                 refuse!("this is no bundle: `{path}` was expected, and `{}` stands there", entry.path)
             }
-            None => refuse!("this is no bundle: it ends where `{path}` was expected"),
+            Ok(None) | Err(UstarError::Truncated(None)) => {
+                refuse!("this is no bundle: it ends where `{path}` was expected")
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

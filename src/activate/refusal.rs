@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::bundle::ustar::UstarError;
+
 /// A refusal in words for people. Travels inside [`anyhow::Error`], so that the program can show the help under the error.
 #[derive(Debug)]
 pub struct Refusal {
@@ -32,7 +34,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The advice that goes with an error: that of every refusal in its chain, and that for a full disk.
+/// The advice that goes with an error: that of every refusal in its chain, and that for a full disk and a broken transfer.
 pub fn help_for(error: &anyhow::Error) -> Vec<String> {
     let mut lines = Vec::new();
     for cause in error.chain() {
@@ -43,6 +45,9 @@ pub fn help_for(error: &anyhow::Error) -> Vec<String> {
             lines.push(
                 "free some space on that file system (`df -h` shows it), then run this again".to_owned(),
             );
+        }
+        if let Some(UstarError::Truncated(_)) = cause.downcast_ref::<UstarError>() {
+            lines.push("it was cut short: compile or copy it again".to_owned());
         }
     }
     lines

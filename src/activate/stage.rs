@@ -29,6 +29,12 @@ impl Staged {
     pub fn quadlets(&self) -> PathBuf {
         self.directory.join("quadlets")
     }
+
+    /// Where it will lie: what [`keep`] makes, and what a refusal after that takes back. Nothing of it was there before.
+    pub fn places(&self, state: &State) -> Vec<PathBuf> {
+        let objects = self.objects.iter().map(|digest| state.object(digest));
+        objects.chain([state.generation(self.number)]).collect()
+    }
 }
 
 /// Writes a generation of what was received and realised, in the place of one that may be staged already.

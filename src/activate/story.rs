@@ -11,7 +11,7 @@ use super::receive::HostNames;
 use super::refusal::help_for;
 use super::report::{Outcome, Report};
 use super::state::State;
-use super::testing::{Build, Recording, bundle_of, entry};
+use super::testing::{Build, Recording};
 use super::{Activation, Failure, list};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Role;
@@ -385,72 +385,6 @@ fn an_image_that_cannot_be_loaded_ends_it_before_the_switch() {
 }
 
 #[test]
-fn a_bundle_for_another_host_is_refused() {
-    let story = Story::begin();
-    let error = story.refused(&Build::new("mini-vps").bundle());
-    assert_eq!(error.to_string(), "this bundle is for `mini-vps`; this host is `h`");
-    assert_eq!(help_for(&error), ["if this is that host under another name, say `--host mini-vps`"]);
-}
-
-#[test]
-fn every_flipped_byte_of_a_blob_is_noticed() {
-    let story = Story::begin();
-    let (index, blobs) = first().image("localhost/a:1", "layer").parts();
-    for at in 0..blobs.len() {
-        let mut damaged = blobs.clone();
-        let middle = damaged[at].len() / 2;
-        damaged[at][middle] ^= 1;
-        let mut tar = bundle_of(&index, &[]);
-        tar.truncate(tar.len() - 1024);
-        for (blob, original) in damaged.iter().zip(&blobs) {
-            tar.extend(entry(&format!("blobs/sha256/{}", Digest::of(original).hex()), blob, 0o644));
-        }
-        tar.extend([0; 1024]);
-        assert!(story.refused(&tar).to_string().contains("is damaged"), "blob {at}");
-    }
-}
-
-#[test]
-fn truncated_incomplete_and_stuffed_bundles_are_refused() {
-    let story = Story::begin();
-    let bundle = first().bundle();
-    for length in [0, 100, 512, 1024, 3000, bundle.len() / 2, bundle.len() - 1024, bundle.len() - 512] {
-        story.refused(&bundle[..length]);
-    }
-    let (index, blobs) = first().parts();
-    let why = |blobs: &[Vec<u8>]| story.refused(&bundle_of(&index, blobs)).to_string();
-    assert!(why(&blobs[..2]).contains("is missing in the bundle"));
-    assert!(why(&[&blobs[..], &[b"more".to_vec()]].concat()).contains("is named by nothing before it"));
-    assert!(why(&[&blobs[..], &blobs[..1]].concat()).contains("stands in the bundle twice"));
-    assert!(why(&blobs.iter().rev().cloned().collect::<Vec<_>>()).contains("is named by nothing before it"));
-}
-
-#[test]
-fn a_layer_holds_exactly_what_is_listed() {
-    let story = Story::begin();
-    let build = Build::new("h").file("etc/a/b", "1");
-    let refused = |layer: Vec<u8>| {
-        let error = super::layer::unpack(&layer, &build.manifest()).unwrap_err();
-        format!("{error:#}")
-    };
-    assert!(refused(Build::new("h").layer()).contains("the host layer does not hold it"));
-    assert!(
-        refused(Build::new("h").file("etc/a/b", "1").file("etc/c/d", "").layer())
-            .contains("does not list it")
-    );
-    assert!(refused(Build::new("h").program("etc/a/b", "1").layer()).contains("has mode 755"));
-    assert!(refused(b"no gzip".to_vec()).contains("cannot read the archive"));
-    drop(story);
-}
-
-#[test]
-fn a_format_from_the_future_is_refused() {
-    let story = Story::begin();
-    let error = story.refused(&first().format(9).bundle());
-    assert!(error.to_string().contains("has format 9"), "{error}");
-}
-
-#[test]
 fn a_missing_program_is_refused_with_its_package() {
     let story = Story::begin();
     let error = story.refused(&first().needs("/usr/bin/caddy", "caddy", "web").bundle());
@@ -465,16 +399,4 @@ fn a_taken_number_is_refused_before_sysusers() {
     let error = story.refused(&first().user("app", Some(961)).bundle());
     assert!(error.to_string().contains("belongs to `other`"), "{error}");
     assert!(story.host.take().is_empty());
-}
-
-#[test]
-fn what_is_in_the_way_is_refused() {
-    let story = Story::begin();
-    fs::create_dir_all(story.root.path().join("etc/tmpfiles.d")).unwrap();
-    fs::write(story.root.path().join("etc/tmpfiles.d/rick.conf"), "mine").unwrap();
-    let error = story.refused(&first().bundle());
-    assert_eq!(
-        error.to_string(),
-        "/etc/tmpfiles.d/rick.conf is in the way: it is a file, and rick needs a link there"
-    );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ use super::layer::Files;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::stage::{self, Staged};
-use super::{Activation, check, images, layer, preflight};
+use super::{Activation, anchors, check, images, layer, preflight};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::durable;
@@ -27,8 +27,8 @@ pub(super) struct Target {
     pub(super) images: BTreeMap<String, Digest>,
     /// None in a dry run that would make it.
     pub(super) generation: Option<Generation>,
-    /// It was made by this run.
-    new: bool,
+    /// What this run made for it.
+    made: Vec<PathBuf>,
 }
 
 impl Activation<'_> {
@@ -39,7 +39,7 @@ impl Activation<'_> {
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
-        preflight::check_host(&self.state, self.needing(manifest))?;
+        self.preflight(Some(manifest))?;
         match Generation::current(&self.state)? {
             Some(current)
                 if current.content.as_ref().is_some_and(|content| content.digest == received.digest) =>
@@ -50,9 +50,16 @@ impl Activation<'_> {
         }
     }
 
-    /// A manifest whose programs must be there: in a directory nothing is run.
-    fn needing<'m>(&self, manifest: &'m HostManifest) -> Option<&'m HostManifest> {
-        self.host.is_running().then_some(manifest)
+    /// Refuses a host that lacks a program, or on which something is in rick's way. In a directory nothing runs, so that a missing program
+    /// is only told.
+    fn preflight(&mut self, manifest: Option<&HostManifest>) -> Result<()> {
+        let programs = manifest.map_or(Ok(()), |manifest| preflight::check_programs(&self.state, manifest));
+        match programs {
+            Err(refusal) if self.host.is_running() => return Err(refusal.into()),
+            Err(refusal) => self.report.line("note", &refusal.to_string()),
+            Ok(()) => {}
+        }
+        anchors::check(&self.state)
     }
 
     /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
@@ -80,9 +87,17 @@ impl Activation<'_> {
         if ids != known {
             staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
         }
-        let generation = stage::keep(&self.state, received, &staged)?;
-        Remembered::read(&self.state)?.remember(&self.state, &ids)?;
-        Ok(Target { new: true, ..Target::there(generation)? })
+        let made = staged.places(&self.state);
+        match self.keep(received, &staged, &ids) {
+            Ok(target) => Ok(Target { made, ..target }),
+            Err(error) => discard(&made).and(Err(error)),
+        }
+    }
+
+    fn keep(&self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {
+        let generation = stage::keep(&self.state, received, staged)?;
+        Remembered::read(&self.state)?.remember(&self.state, ids)?;
+        Target::there(generation)
     }
 
     fn stage(&self, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
@@ -96,7 +111,7 @@ impl Activation<'_> {
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
-        preflight::check_host(&self.state, target.manifest().and_then(|manifest| self.needing(manifest)))?;
+        self.preflight(target.manifest())?;
         if let Some(manifest) = target.manifest() {
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
         }
@@ -112,7 +127,7 @@ impl Activation<'_> {
             desired: Desired::of(&received.manifest, read)?,
             images: received.manifest.images.clone(),
             generation: None,
-            new: false,
+            made: Vec::new(),
         })
     }
 
@@ -156,15 +171,17 @@ impl Target {
             desired,
             images,
             generation: Some(generation),
-            new: false,
+            made: Vec::new(),
         })
     }
 
-    /// Takes back what this run made, after a refusal: nothing leads there yet.
+    /// Takes back what this run made, after a refusal.
     pub(super) fn discard(&self) -> Result<()> {
-        match &self.generation {
-            Some(generation) if self.new => durable::remove_tree_if_there(&generation.directory),
-            _ => Ok(()),
-        }
+        discard(&self.made)
     }
+}
+
+/// Removes trees that nothing leads to yet.
+fn discard(made: &[PathBuf]) -> Result<()> {
+    made.iter().try_for_each(|path| durable::remove_tree_if_there(path))
 }

@@ -107,11 +107,6 @@ impl Build {
         self
     }
 
-    pub(crate) fn format(mut self, format: u32) -> Self {
-        self.manifest.format = format;
-        self
-    }
-
     pub(crate) fn user(mut self, name: &str, pinned: Option<u32>) -> Self {
         self.manifest.accounts.users.insert(name.parse().unwrap(), pinned);
         self.manifest.accounts.groups.insert(name.parse().unwrap(), pinned);
@@ -151,8 +146,8 @@ impl Build {
         gzip.finish().unwrap()
     }
 
-    /// The blobs in their order, and `index.json`.
-    pub(crate) fn parts(&self) -> (Index, Vec<Vec<u8>>) {
+    /// `index.json`, and the blobs in their order.
+    fn parts(&self) -> (Index, Vec<Vec<u8>>) {
         let config = oci::canonical_json(&self.manifest).unwrap();
         let layer = self.layer();
         let manifest = Manifest {
@@ -196,7 +191,7 @@ impl Build {
 }
 
 /// The archive of an index and its blobs.
-pub(crate) fn bundle_of(index: &Index, blobs: &[Vec<u8>]) -> Vec<u8> {
+fn bundle_of(index: &Index, blobs: &[Vec<u8>]) -> Vec<u8> {
     let mut tar = entry("oci-layout", oci::LAYOUT.as_bytes(), 0o644);
     tar.extend(entry("index.json", &oci::canonical_json(index).unwrap(), 0o644));
     for blob in blobs {
@@ -207,7 +202,7 @@ pub(crate) fn bundle_of(index: &Index, blobs: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// One entry of a USTAR archive.
-pub(crate) fn entry(path: &str, bytes: &[u8], mode: u32) -> Vec<u8> {
+fn entry(path: &str, bytes: &[u8], mode: u32) -> Vec<u8> {
     let mut header = [0u8; 512];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, path);

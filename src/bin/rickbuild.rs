@@ -21,7 +21,7 @@ const BUG: u8 = 70;
 /// `rickbuild ENV` reads `environments/ENV.star` and all that it loads, checks everything that can be known before a host is
 /// touched, and writes the bundle to standard output: an OCI image layout in a tar archive, the same bytes every time.
 #[derive(Parser)]
-#[command(version, subcommand_precedence_over_arg = true)]
+#[command(name = "rickbuild", version, subcommand_precedence_over_arg = true)]
 #[command(after_help = "\
 Examples:
   rickbuild homelab > bundle.tar    compile

@@ -1,6 +1,8 @@
 //! What the tests stand on: real hosts, and the rule for tests that cannot run where they are.
 
+pub(crate) mod bundle;
 pub(crate) mod host;
+pub(crate) mod root;
 pub(crate) mod source;
 
 use std::fs::OpenOptions;
@@ -25,9 +27,29 @@ macro_rules! require_hosts {
 }
 pub(crate) use require_hosts;
 
+/// The same as [`require_hosts`] for a test that only must be root.
+macro_rules! require_root {
+    () => {
+        fn here() {}
+        if !$crate::support::is_root(std::any::type_name_of_val(&here)) {
+            return;
+        }
+    };
+}
+pub(crate) use require_root;
+
 /// Behind [`require_hosts`]: `here` is the path of a function inside the test.
 pub(crate) fn hosts_can_boot(here: &str) -> bool {
-    let Err(reason) = tree() else { return true };
+    tree().map_or_else(|reason| skip(here, reason), |_| true)
+}
+
+/// Behind [`require_root`].
+pub(crate) fn is_root(here: &str) -> bool {
+    rustix::process::geteuid().is_root() || skip(here, "only root can mount a file system")
+}
+
+/// Notes that the test around `here` is skipped; gives `false`.
+fn skip(here: &str, reason: &str) -> bool {
     let test = here.trim_end_matches("::here").split_once("::").map_or(here, |(_crate, path)| path);
     let Some(list) = std::env::var_os("RICK_SKIPS_FILE") else {
         panic!("{test} cannot run here: {reason}");

@@ -11,9 +11,14 @@ pub(crate) struct Tree {
     dir: TempDir,
 }
 
+/// A new tree that holds nothing.
+pub(crate) fn empty() -> Tree {
+    Tree { dir: tempfile::tempdir().expect("a temporary directory") }
+}
+
 /// A new tree that holds the project's modules and nothing else.
 pub(crate) fn modules() -> Tree {
-    let tree = Tree { dir: tempfile::tempdir().expect("a temporary directory") };
+    let tree = empty();
     tree.lay(&project("modules"));
     tree
 }

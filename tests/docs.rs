@@ -1,0 +1,57 @@
+//! What the documents show works as it stands there.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::source;
+
+/// The first block of a language in a document of the project.
+fn block(document: &str, language: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (_, rest) = text.split_once(&format!("```{language}\n")).expect("the document shows an example");
+    rest.split_once("```").expect("the example ends").0.to_owned()
+}
+
+#[test]
+fn the_environment_in_the_readme_compiles() {
+    let tree = source::modules();
+    tree.write("environments/homelab.star", &block("README.md", "python"));
+    let output = tree.rickbuild(&["check", "homelab"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_mistake_in_the_readme_is_said_as_shown() {
+    let shown = block("README.md", "text");
+    let said = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/errors/misspelt-option/expected.txt"),
+    )
+    .unwrap();
+    assert!(said.starts_with(&shown), "{said}");
+}
+
+#[test]
+fn the_module_in_the_guide_compiles() {
+    let tree = source::modules();
+    tree.write("modules/notes/notes.star", &block("docs/modules.md", "python"));
+    tree.write(
+        "environments/guide.star",
+        r#"
+load("//modules/caddy", "caddy")
+load("//modules/notes", "notes")
+load("//modules/postgresql", "postgresql")
+
+environment(
+    name = "guide",
+    hosts = [host(
+        name = "box",
+        domain = "example.net",
+        services = [postgresql(), caddy(email = "a@example.net"), notes(auth = "public")],
+    )],
+)
+"#,
+    );
+    let output = tree.rickbuild(&["check", "guide"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

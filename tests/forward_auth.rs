@@ -1,0 +1,179 @@
+//! Who somebody is, only the outpost says: on a live host, over HTTPS, against clients that claim to be somebody.
+//!
+//! authentik itself cannot be had on these machines. A second Caddy stands in for its outpost, and answers as that does: by the address
+//! that is asked for, with an identity, without one (`skip_path_regex`), or with the way to the login page.
+
+use crate::support::source::{self, Tree};
+use crate::support::{Host, activator, require_hosts};
+use crate::tools;
+
+const OUTPOST: &str = "
+{
+	admin off
+	auto_https off
+}
+
+:9000 {
+	bind 127.0.0.1
+	handle /outpost.goauthentik.io/auth/caddy {
+		@ok header X-Forwarded-Uri /ok*
+		@skip header X-Forwarded-Uri /skip*
+		handle @ok {
+			header X-Authentik-Username alice
+			header X-Authentik-Groups users|admins
+			respond 200
+		}
+		handle @skip {
+			respond 200
+		}
+		handle {
+			redir https://login.example.net/ 302
+		}
+	}
+	handle {
+		respond \"the outpost, asked for {path}\" 200
+	}
+}
+";
+
+/// Sites with and without a guard, of both kinds.
+fn guarded() -> Tree {
+    let tree = source::whole();
+    tree.edit(
+        "environments/homelab.star",
+        "caddy(email = \"admin@jnss.me\"),\n            whoami(auth = \"public\"),",
+        "caddy(email = \"admin@jnss.me\", tls = \"internal\"),
+            forward_auth(address = \"127.0.0.1:9000\"),
+            whoami(auth = \"forward\"),
+            whoami(name = \"open\", subdomain = \"open\", auth = \"public\"),
+            static_site(name = \"private\", subdomain = \"private\", root = \"//environments/sites/docs\", auth = \"forward\"),",
+    );
+    tree.edit(
+        "environments/homelab.star",
+        "load(\"//modules/postgresql\"",
+        "load(\"//modules/forward_auth\", \"forward_auth\")\nload(\"//modules/postgresql\"",
+    );
+    tree
+}
+
+#[test]
+fn only_the_outpost_says_who_somebody_is() {
+    require_hosts!();
+    let host = Host::boot("arch-vps");
+    host.push(&activator(), "/usr/local/bin/rick-activate");
+    host.push(&guarded().bundle("homelab"), "/root/bundle.tar");
+    host.ok(&["rick-activate", "/root/bundle.tar"]);
+    start_the_outpost(&host);
+
+    who_is_let_in_is_who_the_outpost_says(&host);
+    who_is_let_in_without_a_name_has_none(&host);
+    on_a_public_site_nobody_is_anybody(&host);
+    who_is_not_let_in_is_sent_to_log_in(&host);
+    the_way_to_log_in_is_open(&host);
+    without_its_outpost_nobody_is_let_in(&host);
+    tools::judge(&host);
+}
+
+fn start_the_outpost(host: &Host) {
+    host.write("/root/outpost/Caddyfile", OUTPOST);
+    host.ok(&[
+        "systemd-run",
+        "--quiet",
+        "--unit=outpost",
+        "--service-type=notify",
+        "--setenv=HOME=/root/outpost",
+        "caddy",
+        "run",
+        "--config=/root/outpost/Caddyfile",
+        "--adapter=caddyfile",
+    ]);
+}
+
+/// What came back: the status, `Location`, and the text.
+struct Answer {
+    status: String,
+    location: String,
+    text: String,
+}
+
+/// Asks as a client that claims to be somebody, in every header that somebody might believe.
+fn ask(host: &Host, name: &str, path: &str) -> Answer {
+    let authority = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
+    let resolve = format!("{name}:443:127.0.0.1");
+    let url = format!("https://{name}{path}");
+    let write_out = "\n%{http_code} %{redirect_url}";
+    let mut command = vec!["curl", "--silent", "--show-error", "--max-time", "20", "--cacert", authority];
+    command.extend(["--resolve", &resolve, "--write-out", write_out]);
+    for forged in [
+        "Remote-User: mallory",
+        "remote-groups: mallory",
+        "Remote-Email: mallory",
+        "Remote-Name: mallory",
+        "REMOTE-ANYTHING: mallory",
+        "Remote_User: mallory",
+        "X-Authentik-Username: mallory",
+        "X-authentik-groups: mallory",
+        "X-Authentik-Jwt: mallory",
+        // The address that the outpost is asked about.
+        "X-Forwarded-Uri: /ok",
+        "X-Forwarded-Method: GET",
+    ] {
+        command.extend(["--header", forged]);
+    }
+    command.push(&url);
+    let said = host.ok(&command);
+    let (text, end) = said.rsplit_once('\n').unwrap();
+    let (status, location) = end.split_once(' ').unwrap();
+    Answer { status: status.to_owned(), location: location.to_owned(), text: text.to_owned() }
+}
+
+/// The headers about somebody that reached the service behind a site.
+#[track_caller]
+fn identity(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, "200", "{}", answer.text);
+    assert!(!answer.text.contains("mallory"), "{}", answer.text);
+    let said: serde_json::Value = serde_json::from_str(&answer.text).expect("whoami speaks JSON");
+    let headers = said["headers"].as_object().unwrap();
+    let about = headers.iter().filter(|(name, _)| name.contains("remote") || name.contains("authentik"));
+    about.map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect()
+}
+
+fn who_is_let_in_is_who_the_outpost_says(host: &Host) {
+    let answer = ask(host, "whoami.jnss.me", "/ok");
+    assert_eq!(identity(&answer), ["remote-groups: users|admins", "remote-user: alice"]);
+}
+
+fn who_is_let_in_without_a_name_has_none(host: &Host) {
+    assert_eq!(identity(&ask(host, "whoami.jnss.me", "/skip")), [""; 0]);
+}
+
+fn on_a_public_site_nobody_is_anybody(host: &Host) {
+    for path in ["/", "/ok", "/outpost.goauthentik.io/auth/caddy"] {
+        assert_eq!(identity(&ask(host, "open.jnss.me", path)), [""; 0], "{path}");
+    }
+    assert!(ask(host, "docs.jnss.me", "/").text.contains("<h1>"));
+}
+
+fn who_is_not_let_in_is_sent_to_log_in(host: &Host) {
+    for (name, path) in [("whoami.jnss.me", "/deny"), ("whoami.jnss.me", "/"), ("private.jnss.me", "/")] {
+        let answer = ask(host, name, path);
+        assert_eq!((answer.status.as_str(), answer.location.as_str()), ("302", "https://login.example.net/"));
+        assert_eq!(answer.text, "", "{name}{path}");
+    }
+}
+
+fn the_way_to_log_in_is_open(host: &Host) {
+    for name in ["whoami.jnss.me", "private.jnss.me"] {
+        let answer = ask(host, name, "/outpost.goauthentik.io/start?rd=x");
+        assert_eq!(answer.text, "the outpost, asked for /outpost.goauthentik.io/start");
+    }
+}
+
+fn without_its_outpost_nobody_is_let_in(host: &Host) {
+    host.ok(&["systemctl", "stop", "outpost.service"]);
+    for path in ["/ok", "/skip"] {
+        let answer = ask(host, "whoami.jnss.me", path);
+        assert_eq!((answer.status.as_str(), answer.text.as_str()), ("502", ""), "{path}");
+    }
+    assert_eq!(ask(host, "docs.jnss.me", "/").status, "200", "what is public stays so");
+}

@@ -1,0 +1,670 @@
+//! A bundle that is not right is refused, in words that say what is wrong with it, and the host stays as it was.
+//!
+//! The host is a directory that already has a generation, of a small environment that needs nothing installed. Each bad bundle is made
+//! of the next generation's good one, which is activated in the end: so it was for the damage that the others were refused.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::bundle::{Bundle, Entry, HostPart};
+use crate::support::require_root;
+use crate::support::root::{self, NAME, activate, activator, differences, everything_below, ok};
+
+/// A host with generation 1, and the bundle that is to become its generation 2.
+struct Scene {
+    dir: TempDir,
+    next: Bundle,
+    before: BTreeMap<PathBuf, String>,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().join("host");
+        fs::create_dir(&host).unwrap();
+        ok(activate(&host, &root::environment("one").bundle("small")));
+        let tree = root::environment("two");
+        // An account, an image and a payload that generation 1 does not have.
+        tree.edit("modules/app/app.star", "user(\"app\",", "user(\"late\"), user(\"app\",");
+        tree.write("modules/app/program", &"another program\n".repeat(1000));
+        let next = Bundle::read(&fs::read(tree.bundle("small")).unwrap());
+        Self { before: everything_below(&host), dir, next }
+    }
+
+    fn host(&self) -> PathBuf {
+        self.dir.path().join("host")
+    }
+
+    /// What is said about a bundle that must be refused. Digests and this test's directory stand in it as names.
+    #[track_caller]
+    fn refused(&self, bundle: &[u8]) -> String {
+        let file = self.dir.path().join("bundle.tar");
+        fs::write(&file, bundle).unwrap();
+        let from_file = activate(&self.host(), &file);
+        let mut input = tempfile::tempfile().unwrap();
+        input.write_all(bundle).and_then(|()| input.rewind()).unwrap();
+        let from_input = activator(&self.host()).args(["--host", NAME, "-"]).stdin(input).output().unwrap();
+        assert_eq!(from_file.stderr, from_input.stderr, "a file and standard input differ");
+        self.expect_refusal(&from_file)
+    }
+
+    #[track_caller]
+    fn expect_refusal(&self, output: &Output) -> String {
+        let said = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let done = String::from_utf8_lossy(&output.stdout);
+        assert!(done.lines().all(|line| line.starts_with("bundle ") || line.starts_with("note ")), "{done}");
+        let changed = differences(&self.before, &everything_below(&self.host()));
+        assert!(changed.is_empty(), "the host is not as it was: {changed:#?}\n{said}");
+        said.replace(self.dir.path().to_str().unwrap(), "DIR")
+    }
+
+    /// Holds every bundle against what must be said about it.
+    #[track_caller]
+    fn judge(&self, cases: &[(&str, Vec<u8>, &str)]) {
+        let mut wrong = Vec::new();
+        for (case, bundle, expected) in cases {
+            let said = without_digests(&self.refused(bundle));
+            if said != *expected {
+                wrong.push(format!("{case}\n--- expected\n{expected}--- said\n{said}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        self.end();
+    }
+
+    /// The bundle without any damage is taken.
+    #[track_caller]
+    fn end(&self) {
+        let file = self.dir.path().join("bundle.tar");
+        fs::write(&file, self.next.bytes()).unwrap();
+        assert!(ok(activate(&self.host(), &file)).contains("done:      generation 2 (before: 1)\n"));
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Vec<u8> {
+        self.next.with(change)
+    }
+
+    fn with_host(&self, change: impl FnOnce(&mut HostPart)) -> Vec<u8> {
+        self.next.with_host(NAME, change)
+    }
+
+    fn with_layer(&self, change: impl FnOnce(&mut Vec<Entry>)) -> Vec<u8> {
+        self.with_host(|part| change(&mut part.files))
+    }
+
+    fn with_manifest(&self, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        self.with_host(|part| change(&mut part.manifest))
+    }
+}
+
+/// Digests depend on a compressor's release; a message is the same with every digest.
+fn without_digests(text: &str) -> String {
+    let mut parts = text.split("sha256:").map(str::to_owned).collect::<Vec<_>>();
+    for part in &mut parts[1..] {
+        let hex = part.chars().take_while(char::is_ascii_hexdigit).count();
+        assert_eq!(hex, 64, "{text}");
+        part.replace_range(..hex, "…");
+    }
+    parts.join("sha256:")
+}
+
+#[test]
+fn a_bundle_that_ends_early_is_refused_wherever_it_ends() {
+    let scene = Scene::set();
+    let whole = scene.next.bytes();
+    let no_bundle = "error: this is no bundle: it ends where `oci-layout` was expected\n";
+    let no_end = "error: the archive is truncated: its end marker is missing\n\
+                  help: it was cut short: compile or copy it again\n";
+    let mut at = 0;
+    for entry in &scene.next.entries {
+        let body = at + 512;
+        let end = body + entry.bytes.len().next_multiple_of(512);
+        if at > 0 {
+            let said = scene.refused(&whole[..at]);
+            assert!(said == no_end || said.contains("it ends where `index.json` was expected"), "{said}");
+            assert_eq!(scene.refused(&whole[..at + 300]), said, "in a header");
+        }
+        for cut in [body, body + entry.bytes.len() / 2, end - 1] {
+            let expected = format!(
+                "error: the archive is truncated: it ends in the middle of `{}`\n\
+                 help: it was cut short: compile or copy it again\n",
+                entry.path
+            );
+            assert_eq!(scene.refused(&whole[..cut]), expected);
+        }
+        at = end;
+    }
+    for cut in [at, at + 1, at + 512, at + 1023] {
+        assert_eq!(scene.refused(&whole[..cut]), no_end);
+    }
+    for cut in [0, 1, 511] {
+        assert_eq!(scene.refused(&whole[..cut]), no_bundle);
+    }
+    scene.end();
+}
+
+#[test]
+fn a_flipped_byte_in_any_blob_is_refused_by_its_name() {
+    let scene = Scene::set();
+    for at in (0..scene.next.entries.len()).filter(|at| scene.next.entries[*at].is_blob()) {
+        let blob = scene.next.entries[at].digest();
+        let length = scene.next.entries[at].bytes.len();
+        for byte in [0, length / 2, length - 1] {
+            let said = scene.refused(&scene.with(|entries| entries[at].bytes[byte] ^= 1));
+            let (start, rest) = said.split_once(": its bytes have the digest sha256:").expect(&said);
+            assert_eq!(start, format!("error: blob {blob} is damaged"));
+            assert_eq!(
+                rest[64..],
+                *"\nhelp: the bundle changed after it was compiled: compile or copy it again\n"
+            );
+        }
+    }
+    scene.end();
+}
+
+#[test]
+fn a_bundle_with_blobs_too_few_or_too_many_is_refused() {
+    let scene = Scene::set();
+    let last = scene.next.entries.len() - 1;
+    let first = scene.next.entries.iter().position(Entry::is_blob).unwrap();
+    let missing = "error: blob sha256:… is missing in the bundle\n\
+                   help: it was cut short or put together wrongly: compile or copy it again\n";
+    scene.judge(&[
+        ("an image's layer is missing", scene.with(|all| drop(all.remove(last))), missing),
+        (
+            "a host manifest is missing",
+            scene.with(|all| drop(all.remove(first))),
+            "error: blob sha256:… of the bundle is named by nothing before it\n",
+        ),
+        (
+            "one comes twice",
+            scene.with(|all| all.push(all[last].clone())),
+            "error: blob sha256:… stands in the bundle twice\n",
+        ),
+        (
+            "one that nothing lists",
+            scene.with(|all| all.push(Entry::blob(b"stuffed"))),
+            "error: blob sha256:… of the bundle is named by nothing before it\n",
+        ),
+        (
+            "one comes before what lists it",
+            scene.with(|all| all.swap(first, last)),
+            "error: blob sha256:… of the bundle is named by nothing before it\n",
+        ),
+        (
+            "a file that is no blob",
+            scene.with(|all| all.push(Entry::file("hosts/evil", b""))),
+            "error: entry `hosts/evil` has no place in a bundle\n",
+        ),
+        (
+            "bytes behind the end",
+            [scene.next.bytes(), vec![1; 512]].concat(),
+            "error: this is no bundle: there are bytes after its end marker\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_size_is_never_believed() {
+    let scene = Scene::set();
+    let last = scene.next.entries.len() - 1;
+    let first = scene.next.entries.iter().position(Entry::is_blob).unwrap();
+    let sized = |at: usize, size: u64| scene.with(|all| all[at].size = size);
+    let host_listed = |size: u64| {
+        scene.with(|all| {
+            let index = all.iter_mut().find(|entry| entry.path == "index.json").unwrap();
+            let mut value: serde_json::Value = serde_json::from_slice(&index.bytes).unwrap();
+            value["manifests"][0]["size"] = size.into();
+            *index = Entry::file("index.json", &serde_json::to_vec(&value).unwrap());
+        })
+    };
+    scene.judge(&[
+        (
+            "8 GiB of oci-layout",
+            sized(0, (8 << 30) - 1),
+            "error: entry `oci-layout` of the archive is refused: it has 8589934591 bytes, and at most 4096 are allowed\n",
+        ),
+        (
+            "8 GiB of index.json",
+            sized(1, (8 << 30) - 1),
+            "error: entry `index.json` of the archive is refused: it has 8589934591 bytes, and at most 4194304 are allowed\n",
+        ),
+        (
+            "a header says more than is listed",
+            sized(last, (8 << 30) - 1),
+            &format!(
+                "error: blob sha256:… should have {} bytes and has 8589934591\n",
+                scene.next.entries[last].size
+            ),
+        ),
+        (
+            "a header says less than is listed",
+            sized(first, 100),
+            "error: blob sha256:… should have 511 bytes and has 100\n",
+        ),
+        (
+            "a list says more than there is",
+            host_listed(512),
+            "error: blob sha256:… should have 512 bytes and has 511\n",
+        ),
+        (
+            "a list says more than anything may have",
+            host_listed(u64::MAX),
+            "error: blob sha256:… has 18446744073709551615 bytes, and at most 4194304 are allowed\n",
+        ),
+    ]);
+}
+
+#[test]
+fn an_entry_of_the_bundle_leads_nowhere() {
+    let scene = Scene::set();
+    let added = |entry: Entry| scene.with(|all| all.insert(2, entry));
+    scene.judge(&[
+        (
+            "..",
+            added(Entry::file("blobs/../../etc/passwd", b"")),
+            "error: entry `blobs/../../etc/passwd` of the archive is refused: `blobs/../../etc/passwd` is not a path inside a bundle: it contains `..`\n",
+        ),
+        (
+            "an absolute path",
+            added(Entry::file("/etc/passwd", b"")),
+            "error: entry `/etc/passwd` of the archive is refused: `/etc/passwd` is not a path inside a bundle: it is absolute\n",
+        ),
+        (
+            "a symbolic link",
+            added(Entry::special("blobs/sha256", b'2')),
+            "error: entry `blobs/sha256` of the archive is refused: it is a symbolic link, and a bundle holds regular files only\n",
+        ),
+        (
+            "a hard link",
+            added(Entry::special("a", b'1')),
+            "error: entry `a` of the archive is refused: it is a hard link, and a bundle holds regular files only\n",
+        ),
+        (
+            "a device",
+            added(Entry::special("a", b'4')),
+            "error: entry `a` of the archive is refused: it is a device, and a bundle holds regular files only\n",
+        ),
+        (
+            "a pax record",
+            added(Entry { kind: b'x', ..Entry::file("a", b"30 path=../../../etc/passwd\n") }),
+            "error: entry `a` of the archive is refused: it is a pax record, and a bundle holds regular files only\n",
+        ),
+        (
+            "a directory",
+            added(Entry::special("blobs", b'5')),
+            "error: entry `blobs` of the archive is refused: it is a directory, and a bundle holds regular files only\n",
+        ),
+        (
+            "a set-user-id file",
+            added(Entry { mode: 0o4755, ..Entry::file("a", b"") }),
+            "error: entry `a` of the archive is refused: its mode is neither 0644 nor 0755\n",
+        ),
+    ]);
+}
+
+#[test]
+fn an_entry_of_a_hosts_layer_leads_nowhere() {
+    let scene = Scene::set();
+    let added = |entry: Entry| scene.with_layer(|files| files.insert(0, entry));
+    scene.judge(&[
+        (
+            "..",
+            added(Entry::file("units/../../../../etc/passwd", b"")),
+            "error: the host layer of the bundle is refused: entry `units/../../../../etc/passwd` of the archive is refused: `units/../../../../etc/passwd` is not a path inside a bundle: it contains `..`\n",
+        ),
+        (
+            "an absolute path",
+            added(Entry::file("/etc/passwd", b"")),
+            "error: the host layer of the bundle is refused: entry `/etc/passwd` of the archive is refused: `/etc/passwd` is not a path inside a bundle: it is absolute\n",
+        ),
+        (
+            "a symbolic link",
+            added(Entry::special("units/app.service", b'2')),
+            "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: it is a symbolic link, and a bundle holds regular files only\n",
+        ),
+        (
+            "a hard link",
+            added(Entry::special("units/app.service", b'1')),
+            "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: it is a hard link, and a bundle holds regular files only\n",
+        ),
+        (
+            "a device",
+            added(Entry::special("units/app.service", b'3')),
+            "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: it is a device, and a bundle holds regular files only\n",
+        ),
+        (
+            "a pax record",
+            added(Entry { kind: b'x', ..Entry::file("a", b"30 path=../../../etc/passwd\n") }),
+            "error: the host layer of the bundle is refused: entry `a` of the archive is refused: it is a pax record, and a bundle holds regular files only\n",
+        ),
+        (
+            "a larger size than any file may have",
+            added(Entry { size: 300 << 20, ..Entry::file("units/app.service", b"") }),
+            "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: it has 314572800 bytes, and at most 268435456 are allowed\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_hosts_layer_holds_exactly_what_its_manifest_lists() {
+    let scene = Scene::set();
+    let with_unit = |change: fn(&mut Vec<Entry>, usize)| {
+        scene.with_layer(|files| {
+            let at = files.iter().position(|file| file.path == "units/app.service").unwrap();
+            change(files, at);
+        })
+    };
+    scene.judge(&[
+        (
+            "a file too many",
+            scene.with_layer(|files| files.push(Entry::file("units/more.service", b""))),
+            "error: the host layer holds `units/more.service`, and the manifest does not list it\n",
+        ),
+        (
+            "a file too few",
+            with_unit(|files, at| drop(files.remove(at))),
+            "error: the manifest lists `units/app.service`, and the host layer does not hold it\n",
+        ),
+        (
+            "a file twice",
+            with_unit(|files, at| files.push(files[at].clone())),
+            "error: the host layer holds `units/app.service` twice\n",
+        ),
+        (
+            "a file that may be run, and should not",
+            with_unit(|files, at| files[at].mode = 0o755),
+            "error: `units/app.service` has mode 755 in the host layer and 644 in the manifest\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_manifest_that_leads_out_of_its_generation_is_refused() {
+    let scene = Scene::set();
+    let link =
+        |path: &str, target: &str| scene.with_manifest(|manifest| manifest["links"][path] = target.into());
+    let file = |path: &str| {
+        scene.with_manifest(|manifest| manifest["files"][path] = json!({"mode": 0o644, "tokens": false}))
+    };
+    let cases = [
+        (
+            "a link to above",
+            link("units/a.service", "../../etc/passwd"),
+            "error: the link `units/a.service` of the bundle is refused: `../../etc/passwd` leads out of units/\n",
+        ),
+        (
+            "a link to anywhere",
+            link("units/a.service", "/etc/passwd"),
+            "error: the link `units/a.service` of the bundle is refused: `/etc/passwd` leads out of units/\n",
+        ),
+        (
+            "a link elsewhere",
+            link("etc/app/link", "settings"),
+            "error: the link `etc/app/link` of the bundle is refused: only units/ may hold links\n",
+        ),
+        (
+            "a link over a file",
+            link("units/app.service", "a.service"),
+            "error: the bundle has `units/app.service` as a file and as a link\n",
+        ),
+        (
+            "a file below a link",
+            link("etc/app", "../a"),
+            "error: the link `etc/app` of the bundle is refused: only units/ may hold links\n",
+        ),
+        ("a file in the wrong place", file("store/a"), "error: `store/a` has no place in a bundle\n"),
+        (
+            "a token of nothing",
+            scene.with_host(|part| {
+                let unit = part.files.iter_mut().find(|file| file.path == "units/app.service").unwrap();
+                *unit = Entry::file("units/app.service", b"[Service]\nUser=@rick(uid:nobody)\n");
+                part.manifest["files"]["units/app.service"]["tokens"] = true.into();
+            }),
+            "error: `units/app.service` of the bundle is refused: the manifest knows nothing of `@rick(uid:nobody)`\n",
+        ),
+    ];
+    // Where a JSON text is wrong is told by its column, which says nothing here.
+    for (path, why) in [("../../etc/passwd", "it contains `..`"), ("/etc/passwd", "it is absolute")] {
+        for bundle in [link(path, "a"), file(path)] {
+            let said = scene.refused(&bundle);
+            let expected = format!(
+                "error: the host manifest is not valid: `{path}` is not a path inside a bundle: {why} at line 1 column "
+            );
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
+    scene.judge(&cases);
+}
+
+#[test]
+fn a_bundle_for_others_is_refused() {
+    let scene = Scene::set();
+    let file = scene.dir.path().join("bundle.tar");
+    fs::write(&file, scene.next.bytes()).unwrap();
+    let elsewhere = activator(&scene.host()).args(["--host", "third"]).arg(&file).output().unwrap();
+    assert_eq!(
+        scene.expect_refusal(&elsewhere),
+        "error: this bundle is for `box`, `other`; this host is `third`\n\
+         help: if this is that host under another name, say `--host box`\n"
+    );
+    let format = |format: u32| scene.with_manifest(|manifest| manifest["format"] = format.into());
+    scene.judge(&[
+        (
+            "a format from the future",
+            // Of which nothing else can be known.
+            scene.with_manifest(|manifest| *manifest = json!({"format": 2, "hosts": []})),
+            "error: the bundle has format 2, and this rick-activate knows 1: upgrade rick-activate on this host\n",
+        ),
+        (
+            "a format of the past",
+            format(0),
+            "error: the bundle has format 0, and this rick-activate knows 1: compile it again\n",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_no_bundle_is_said_to_be_none() {
+    let scene = Scene::set();
+    let text = "this is a text\n".repeat(100);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(&scene.next.bytes()).unwrap();
+    let packed = "error: this is no bundle: it is not a USTAR archive (is it compressed?)\n";
+    scene.judge(&[
+        (
+            "an empty file",
+            Vec::new(),
+            "error: this is no bundle: it ends where `oci-layout` was expected\n",
+        ),
+        ("a text", text.into_bytes(), packed),
+        ("a packed bundle", gzip.finish().unwrap(), packed),
+        (
+            "another archive",
+            scene.with(|all| drop(all.remove(0))),
+            "error: this is no bundle: `oci-layout` was expected, and `index.json` stands there\n",
+        ),
+        (
+            "an empty archive",
+            vec![0; 10240],
+            "error: this is no bundle: it ends where `oci-layout` was expected\n",
+        ),
+        (
+            "an image layout without a host of ours",
+            scene.with(|all| {
+                all.truncate(1);
+                let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []});
+                all.push(Entry::file("index.json", index.to_string().as_bytes()));
+            }),
+            "error: this bundle holds no host that this rick-activate knows\n\
+             help: was it made by `rickbuild`, of the same version?\n",
+        ),
+    ]);
+    let absent = activate(&scene.host(), Path::new("/nonexistent/bundle.tar"));
+    assert_eq!(
+        String::from_utf8_lossy(&absent.stderr),
+        "error: cannot read /nonexistent/bundle.tar: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn of_two_activators_the_second_is_refused() {
+    let mut scene = Scene::set();
+    let lock = File::open(scene.host().join("var/lib/rick/lock")).unwrap();
+    lock.lock().unwrap();
+    // What the first is about to do with must stay.
+    fs::create_dir(scene.host().join("var/lib/rick/incoming")).unwrap();
+    scene.before = everything_below(&scene.host());
+    assert_eq!(
+        scene.refused(&scene.next.bytes()),
+        "error: another rick-activate is running\nhelp: wait until it is done, then run this again\n"
+    );
+    drop(lock);
+    scene.end();
+}
+
+#[test]
+fn what_somebody_else_put_in_ricks_places_stays() {
+    for (place, make, what) in [
+        ("usr/local/lib/systemd/system", Foreign::Directory, "is a directory"),
+        ("etc/containers/systemd/rick", Foreign::Directory, "is a directory"),
+        ("etc/sysusers.d/rick.conf", Foreign::File, "is a file"),
+        ("etc/tmpfiles.d/rick.conf", Foreign::Link, "is a link to /etc/passwd"),
+    ] {
+        let mut scene = Scene::set();
+        let path = scene.host().join(place);
+        fs::remove_file(&path).unwrap();
+        match make {
+            Foreign::File => fs::write(&path, "mine").unwrap(),
+            Foreign::Link => symlink("/etc/passwd", &path).unwrap(),
+            Foreign::Directory => {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("mine.service"), "mine").unwrap();
+            }
+        }
+        scene.before = everything_below(&scene.host());
+        let part = match place {
+            "usr/local/lib/systemd/system" => "units",
+            "etc/containers/systemd/rick" => "quadlets",
+            other => other.rsplit_once("d/rick").unwrap().0.rsplit('/').next().unwrap(),
+        };
+        let target = if part.ends_with('.') { format!("{part}conf") } else { part.to_owned() };
+        assert_eq!(
+            scene.refused(&scene.next.bytes()),
+            format!(
+                "error: /{place} is in the way: it {what}, and rick needs a link there\n\
+                 help: look what it is for, and move it away: it would lead to /var/lib/rick/current/{target}\n"
+            )
+        );
+    }
+}
+
+enum Foreign {
+    File,
+    Link,
+    Directory,
+}
+
+#[test]
+fn a_full_disk_is_refused_and_nothing_is_left_on_it() {
+    require_root!();
+    let scene = Scene::set();
+    let next = scene.dir.path().join("next.tar");
+    fs::write(&next, scene.next.bytes()).unwrap();
+    let said = with_less_and_less_missing(scene.dir.path(), &next);
+    assert!(said.iter().any(|said| said.contains("/incoming/generation/units/app.service")), "{said:#?}");
+
+    // Without a new account it goes on longer before it takes more space.
+    let same_accounts = root::environment("two");
+    with_less_and_less_missing(scene.dir.path(), &same_accounts.bundle("small"));
+}
+
+/// Activates a bundle on disks with more and more space, until there is enough; gives what was said before.
+fn with_less_and_less_missing(dir: &Path, bundle: &Path) -> Vec<String> {
+    let disk = Disk::mount(dir.join("disk"));
+    ok(disk.activate(&root::environment("one").bundle("small")));
+    let before = everything_below(&disk.seen("host"));
+    let mut refusals = Vec::new();
+    for free in (0..).step_by(4) {
+        disk.leave(free);
+        let output = disk.activate(bundle);
+        if output.status.success() {
+            break;
+        }
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{free} KiB: {said}");
+        let mut changed = differences(&before, &everything_below(&disk.seen("host")));
+        // systemd-sysusers, which is not rick's, keeps copies of what it is about to change.
+        changed.retain(|line| !line.starts_with("+ etc/") || !line.contains("- 100"));
+        assert!(changed.is_empty(), "{free} KiB: {changed:#?}\n{said}");
+        refusals.push(said.replace(dir.to_str().unwrap(), "DIR"));
+    }
+    assert!(refusals.len() > 10, "{refusals:#?}");
+    for said in refusals.iter().filter(|said| !said.contains("systemd-sysusers")) {
+        assert!(said.starts_with("error: cannot write DIR/disk/host/var/lib/rick/"), "{said}");
+        let end = ": No space left on device (os error 28)\n\
+                   help: free some space on that file system (`df -h` shows it), then run this again\n";
+        assert!(said.ends_with(end), "{said}");
+    }
+    refusals
+}
+
+/// A small file system in a mount namespace, which ends with it.
+struct Disk {
+    keeper: Child,
+    place: PathBuf,
+}
+
+impl Disk {
+    fn mount(place: PathBuf) -> Self {
+        fs::create_dir_all(&place).unwrap();
+        let script = "mount -t tmpfs -o size=1m,mode=755 rick-test \"$1\" && mkdir \"$1/host\" && echo ready && read -r _";
+        let mut keeper = Command::new("unshare")
+            .args(["--mount", "--propagation=private", "sh", "-c", script, "sh"])
+            .arg(&place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 5];
+        keeper.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        Self { keeper, place }
+    }
+
+    /// A path on it, as it can be reached from outside.
+    fn seen(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{}/{path}", self.keeper.id(), self.place.display()).into()
+    }
+
+    fn activate(&self, bundle: &Path) -> Output {
+        let inner = activator(&self.place.join("host"));
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", self.keeper.id())).args(["--mount", "--"]);
+        command.arg(inner.get_program()).args(inner.get_args()).args(["--host", NAME]).arg(bundle);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap()
+    }
+
+    /// Fills it up, but for so many KiB.
+    fn leave(&self, free: u64) {
+        let filler = self.seen("filler");
+        let _ = fs::remove_file(&filler);
+        let found = rustix::fs::statvfs(self.seen("")).unwrap();
+        let fill = (found.f_bavail * found.f_frsize).saturating_sub(free << 10);
+        fs::write(&filler, vec![0; usize::try_from(fill).unwrap()]).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
