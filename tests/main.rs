@@ -1,6 +1,7 @@
 //! Every integration test, in one crate: a file for each promise, and what they stand on in `support`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bench;
 mod bundle;
 mod docs;
 mod errors;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::applied::Applied;
 use super::desired::{Desired, Wanted};
-use super::generation::Generation;
+use super::generation::{self, Generation};
 use super::host::LoadState;
 use super::plan::{self, Plan, Situation};
 use super::report::Outcome;
@@ -38,11 +38,11 @@ pub(super) struct Course {
 impl Activation<'_> {
     /// Looks at the host, and plans.
     pub(super) fn course(&self, target: &Target) -> Result<Course> {
-        let current = Generation::current(&self.state)?;
-        let previous = current.as_ref().map_or(0, |current| current.number);
+        let current = generation::current_number(&self.state)?;
+        let previous = current.unwrap_or(0);
         let flip = previous != target.number;
-        let mut now = match &current {
-            Some(current) if flip => current.desired()?,
+        let mut now = match current {
+            Some(current) if flip => Generation::read(&self.state, current)?.desired()?,
             Some(_) => target.desired.clone(),
             None => Desired::default(),
         };
