@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::finding::Finding;
+use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::names::BundlePath;
@@ -176,13 +177,12 @@ fn missing(root: &Path, wanted: &SourcePath) -> Refusal {
 }
 
 fn similar(folder: &Path, name: &str) -> Option<String> {
-    let siblings = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut near: Vec<(usize, String)> = siblings
-        .map(|sibling| (strsim::damerau_levenshtein(name, &sibling), sibling))
-        .filter(|(distance, _)| *distance <= name.chars().count() / 3)
-        .collect();
-    near.sort();
-    near.into_iter().next().map(|(_, sibling)| sibling)
+    let entries = fs::read_dir(folder).ok()?;
+    let mut siblings: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    // Of several that are as near, the first is meant: the disk's own order would say another each time.
+    siblings.sort();
+    closest(name, siblings.iter().map(String::as_str)).map(str::to_owned)
 }
 
 fn load_tree(root: &Path, start: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
