@@ -144,8 +144,13 @@ fn evaluation_child() -> Option<ExitCode> {
     if command != fence::COMMAND {
         return None;
     }
-    let served = fence::serve(Path::new(root), &environment.to_string_lossy());
-    Some(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BUG) })
+    Some(match fence::serve(Path::new(root), &environment.to_string_lossy()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error:#}");
+            ExitCode::from(BUG)
+        }
+    })
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {

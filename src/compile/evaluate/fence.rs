@@ -35,7 +35,7 @@ pub fn serve(root: &Path, environment: &str) -> anyhow::Result<()> {
     limit(Resource::As, MEMORY)?;
     limit(Resource::Cpu, SECONDS)?;
     limit(Resource::Core, 0)?;
-    let outcome = super::evaluate_with(root, environment, |doing| eprintln!("{TRAIL}{doing}"));
+    let outcome = super::evaluate(root, environment, |doing| eprintln!("{TRAIL}{doing}"))?;
     std::io::stdout().write_all(&serde_json::to_vec(&outcome)?)?;
     Ok(())
 }
@@ -82,7 +82,7 @@ pub fn evaluate(root: &Path, environment: &str) -> anyhow::Result<Outcome> {
     match status.signal() {
         Some(signal) => anyhow::bail!("the evaluation was ended by signal {signal} while {doing}"),
         None => {
-            anyhow::bail!("the evaluation died while {doing}, which is a bug of rick: {}", words.complaint)
+            anyhow::bail!("the evaluation failed while {doing}: {}", words.complaint)
         }
     }
 }

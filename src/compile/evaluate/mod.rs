@@ -21,6 +21,7 @@ mod tree;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -53,23 +54,13 @@ pub struct Outcome {
     pub complete: bool,
 }
 
-/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process.
-///
-/// A program that must survive what it reads calls [`fence::evaluate`].
-pub fn evaluate(root: &Path, environment: &str) -> Outcome {
-    evaluate_with(root, environment, |_| {})
-}
-
-/// The same; `trail` is told what is being done.
-fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
+/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process, which may not survive what it reads:
+/// [`fence::evaluate`] is for everybody else. `trail` is told what is being done.
+fn evaluate(root: &Path, environment: &str, trail: Trail) -> io::Result<Outcome> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
-        match thread.spawn_scoped(scope, || evaluate_here(root, environment, trail)) {
-            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => {
-                Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string()))
-            }
-        }
+        let thread = thread.spawn_scoped(scope, || evaluate_here(root, environment, trail))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
