@@ -1,7 +1,7 @@
 //! Same input, same bytes: the environments of this repository, compiled in every way that must not matter.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -116,4 +116,49 @@ fn a_failed_build_writes_nothing() {
     let output = tree.rickbuild(&["homelab", "--output", target.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty() && !target.exists());
+}
+
+#[test]
+fn the_digest_of_each_host_is_said_unless_nobody_wants_it() {
+    let tree = source::whole();
+    let bundle = tree.path().join("bundle.tar");
+    let output = ["-o", bundle.to_str().unwrap()];
+    let said = |arguments: &[&str]| {
+        let done = tree.rickbuild(&[arguments, &output].concat());
+        assert!(done.status.success() && done.stdout.is_empty());
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let line = said(&["homelab"]);
+    let digest = line.strip_prefix("arch-vps  sha256:").unwrap().trim_end();
+    assert_eq!(digest.len(), 64);
+    let index = Command::new("tar").arg("-xOf").arg(&bundle).arg("index.json").output().unwrap().stdout;
+    assert!(String::from_utf8(index).unwrap().contains(digest), "it is a manifest of the bundle");
+    let json = format!("{{\"digest\":\"sha256:{digest}\",\"host\":\"arch-vps\"}}\n");
+    assert_eq!(said(&["homelab", "--message-format", "json"]), json);
+    assert_eq!(said(&["homelab", "--quiet"]), "");
+}
+
+#[test]
+fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
+    let tree = source::whole();
+    let pipe = tree.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().unwrap();
+    assert!(tree.rickbuild(&["production", "-o", pipe.to_str().unwrap()]).status.success());
+    let read = reader.wait_with_output().unwrap().stdout;
+    assert!(read == fs::read(tree.bundle("production")).unwrap());
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_no_findings() {
+    let tree = source::whole();
+    let folder = tree.path().to_str().unwrap();
+    for output in [folder, "/dev/full", &format!("{folder}/missing/bundle.tar")] {
+        let failed = tree.rickbuild(&["production", "-o", output]);
+        let said = String::from_utf8(failed.stderr).unwrap();
+        assert_eq!(failed.status.code(), Some(70), "{said}");
+        assert!(said.starts_with(&format!("error: cannot write the bundle to {output}: ")), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }

@@ -1,11 +1,17 @@
 //! `rickbuild`: compiles an environment into a bundle. Arguments, one call, exit code.
 
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use rick::bundle::digest::Digest;
+use rick::bundle::names::HostName;
+use rick::compile::emit::Layout;
 use rick::compile::evaluate::fence;
 use rick::compile::finding::{Finding, Severity};
 use rick::compile::source::Sources;
@@ -16,17 +22,23 @@ const FINDINGS: u8 = 1;
 /// A bug of rick, or something that it did not expect of the machine.
 const BUG: u8 = 70;
 
+const USAGE: &str = "rickbuild [OPTIONS] <ENVIRONMENT>
+       rickbuild [OPTIONS] <COMMAND>";
+
 /// Compile an environment into one content-addressed bundle for its hosts.
 ///
 /// `rickbuild ENV` reads `environments/ENV.star` and all that it loads, checks everything that can be known before a host is
 /// touched, and writes the bundle to standard output: an OCI image layout in a tar archive, the same bytes every time.
 #[derive(Parser)]
-#[command(name = "rickbuild", version, subcommand_precedence_over_arg = true)]
+#[command(name = "rickbuild", version, override_usage = USAGE, subcommand_precedence_over_arg = true)]
 #[command(after_help = "\
 Examples:
   rickbuild homelab > bundle.tar    compile
   rickbuild check homelab           look for mistakes only
   rickbuild show homelab            print what each host would get, file by file
+
+Findings go to standard error, and so does, when the bundle is written, each host with its digest: the
+name of all that it gets, the same for the same source.
 
 Exit codes:
   0   done
@@ -46,9 +58,12 @@ struct Cli {
 struct Build {
     /// The environment: the name of a file in environments/, without `.star`
     environment: Option<String>,
-    /// Write the bundle to FILE instead of standard output; the file appears whole or not at all
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    /// Write the bundle to FILE, which appears whole or not at all; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-", hide_default_value = true)]
+    output: PathBuf,
+    /// Do not say the digests of the hosts
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 #[derive(Args)]
@@ -68,12 +83,12 @@ struct Common {
 enum Command {
     /// Look for mistakes; build no images and write nothing
     Check {
-        /// The environment
+        /// The environment: the name of a file in environments/, without `.star`
         environment: String,
     },
     /// Print what each host would get, file by file
     Show {
-        /// The environment
+        /// The environment: the name of a file in environments/, without `.star`
         environment: String,
         /// Only this host
         #[arg(long, value_name = "NAME")]
@@ -128,6 +143,10 @@ enum Colour {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(io::stderr(), "error: rickbuild has a bug: {panic}");
+        std::process::exit(BUG.into());
+    }));
     if let Some(code) = evaluation_child() {
         return code;
     }
@@ -135,7 +154,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::from(BUG)
         }
     }
@@ -148,56 +167,70 @@ fn evaluation_child() -> Option<ExitCode> {
     if command != fence::COMMAND {
         return None;
     }
-    let served = fence::serve(Path::new(root), &environment.to_string_lossy());
-    Some(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BUG) })
+    Some(match fence::serve(Path::new(root), &environment.to_string_lossy()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error:#}");
+            ExitCode::from(BUG)
+        }
+    })
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Some(Command::Completions { shell, program }) => {
             let mut command = program.command();
-            let (name, mut text) = (command.get_name().to_owned(), Vec::new());
-            clap_complete::generate(*shell, &mut command, name, &mut text);
-            write_out(&text)?;
-            Ok(ExitCode::SUCCESS)
+            let (name, mut script) = (command.get_name().to_owned(), Vec::new());
+            clap_complete::generate(*shell, &mut command, name, &mut script);
+            print(&script)
         }
         Some(Command::Man { program }) => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(program.command()).render(&mut text)?;
-            write_out(&text)?;
-            Ok(ExitCode::SUCCESS)
+            let mut page = Vec::new();
+            clap_mangen::Man::new(program.command()).render(&mut page)?;
+            print(&page)
         }
         Some(Command::Check { environment }) => {
-            let root = source_root(cli)?;
-            let checked = compile::check(&root, environment);
+            let checked = compile::check(&source_root(cli)?, environment)?;
             Ok(say(cli, &checked.findings, &checked.sources))
         }
         Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
             let text = show(compiled, host.as_deref(), *json)?;
-            write_out(&text)
+            print(&text).map(drop)
         }),
-        None => {
-            let Some(environment) = &cli.build.environment else {
-                Cli::command()
-                    .error(
-                        clap::error::ErrorKind::MissingRequiredArgument,
-                        "name an environment: rickbuild ENV",
-                    )
-                    .exit()
-            };
-            if cli.build.output.is_none() && io::stdout().is_terminal() {
-                Cli::command()
-                    .error(
-                        clap::error::ErrorKind::InvalidValue,
-                        format!(
-                            "a bundle is no text for a terminal: write `rickbuild {environment} > bundle.tar`"
-                        ),
-                    )
-                    .exit()
-            }
-            with_compiled(cli, environment, |compiled| bundle(compiled, cli.build.output.as_deref()))
-        }
+        None => build(cli),
     }
+}
+
+/// The main job: the bundle to where it is wanted, then the digests to standard error.
+fn build(cli: &Cli) -> Result<ExitCode> {
+    let Build { environment, output, quiet } = &cli.build;
+    let Some(environment) = environment else {
+        wrong_usage(ErrorKind::MissingRequiredArgument, "name an environment: `rickbuild ENVIRONMENT`");
+    };
+    let to_stdout = output.as_os_str() == "-";
+    if to_stdout && io::stdout().is_terminal() {
+        let message = format!("a bundle is no text for a terminal: `rickbuild {environment} > bundle.tar`");
+        wrong_usage(ErrorKind::InvalidValue, message);
+    }
+    with_compiled(cli, environment, |compiled| {
+        let layout = compiled.assemble()?;
+        if to_stdout {
+            let written = layout.write(io::BufWriter::new(io::stdout().lock()));
+            written.context("cannot write the bundle to standard output")?;
+        } else {
+            write_file(&layout, output)
+                .with_context(|| format!("cannot write the bundle to {}", output.display()))?;
+        }
+        if !quiet {
+            say_digests(cli, &layout);
+        }
+        Ok(())
+    })
+}
+
+/// Says what is wrong with the command line, and ends the program.
+fn wrong_usage(kind: ErrorKind, message: impl std::fmt::Display) -> ! {
+    Cli::command().error(kind, message).exit()
 }
 
 /// Compiles, says the findings, and goes on if none is an error.
@@ -206,8 +239,7 @@ fn with_compiled(
     environment: &str,
     then: impl FnOnce(&Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
-    let root = source_root(cli)?;
-    let checked = compile::check(&root, environment);
+    let checked = compile::check(&source_root(cli)?, environment)?;
     let code = say(cli, &checked.findings, &checked.sources);
     if code == ExitCode::SUCCESS {
         then(&compile::compile(&checked, image_cache().as_deref())?)?;
@@ -234,21 +266,35 @@ fn say(cli: &Cli, findings: &[Finding], sources: &Sources) -> ExitCode {
     if errors { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 
+/// Says the digest of each host's build on standard error.
+fn say_digests(cli: &Cli, layout: &Layout) {
+    let hosts = layout.hosts();
+    let width = hosts.keys().map(|name| name.as_str().len()).max().unwrap_or_default();
+    let line = |(name, digest): (&HostName, &Digest)| match cli.common.message_format {
+        Format::Human => format!("{:width$}  {digest}\n", name.as_str()),
+        Format::Json => serde_json::json!({"host": name, "digest": digest}).to_string() + "\n",
+    };
+    let text: String = hosts.iter().map(line).collect();
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// The source root that was named, or the nearest folder upwards that has `environments/`.
 fn source_root(cli: &Cli) -> Result<PathBuf> {
     if let Some(root) = &cli.common.root {
+        if !root.is_dir() {
+            wrong_usage(ErrorKind::InvalidValue, format!("--root: `{}` is not a folder", root.display()));
+        }
         return Ok(root.clone());
     }
     let here = std::env::current_dir().context("cannot tell the current folder")?;
-    match here.ancestors().find(|folder| folder.join("environments").is_dir()) {
-        Some(root) => Ok(root.to_owned()),
-        None => Cli::command()
-            .error(
-                clap::error::ErrorKind::MissingRequiredArgument,
-                format!("neither `{}` nor a folder above it has environments/: name the source root with --root DIR", here.display()),
-            )
-            .exit(),
-    }
+    let Some(root) = here.ancestors().find(|folder| folder.join("environments").is_dir()) else {
+        let message = format!(
+            "neither `{}` nor a folder above it has environments/: name the source root with --root DIR",
+            here.display()
+        );
+        wrong_usage(ErrorKind::MissingRequiredArgument, message);
+    };
+    Ok(root.to_owned())
 }
 
 /// Where built layers are kept between runs; nowhere if no cache folder is known.
@@ -258,19 +304,22 @@ fn image_cache() -> Option<PathBuf> {
     Some(base.join("rick"))
 }
 
-/// Writes the bundle to a file, which appears whole or not at all, or to standard output.
-fn bundle(compiled: &Compiled, output: Option<&Path>) -> Result<()> {
-    let layout = compiled.assemble()?;
-    let Some(path) = output else {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        return layout.write(&mut out).context("cannot write the bundle to standard output");
-    };
+/// Writes the bundle to a file, which appears whole or not at all; a device or pipe is written to as it is.
+fn write_file(layout: &Layout, output: &Path) -> io::Result<()> {
+    // A link is followed: what it leads to is replaced, not the link.
+    let path = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+    if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+        return layout.write(io::BufWriter::new(OpenOptions::new().write(true).open(&path)?));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let what = || format!("cannot write the bundle to {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(what)?;
-    layout.write(io::BufWriter::new(&mut file)).with_context(what)?;
-    file.as_file().sync_all().with_context(what)?;
-    file.persist(path).with_context(what)?;
+    if !folder.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such folder"));
+    }
+    // With the permissions of any new file, which the umask narrows.
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+    layout.write(io::BufWriter::new(file.as_file_mut()))?;
+    File::sync_all(file.as_file())?;
+    file.persist(&path).map_err(|error| error.error)?;
     Ok(())
 }
 
@@ -280,9 +329,10 @@ fn show(compiled: &Compiled, host: Option<&str>, json: bool) -> Result<Vec<u8>> 
     let hosts: Vec<_> =
         all.filter(|lowered| host.is_none_or(|name| lowered.manifest.host.as_str() == name)).collect();
     if let (Some(name), true) = (host, hosts.is_empty()) {
-        Cli::command()
-            .error(clap::error::ErrorKind::InvalidValue, format!("the environment has no host `{name}`"))
-            .exit()
+        let known: Vec<_> =
+            compiled.hosts.iter().map(|(lowered, _)| lowered.manifest.host.as_str()).collect();
+        let message = format!("the environment has no host `{name}`; its hosts: {}", known.join(", "));
+        wrong_usage(ErrorKind::InvalidValue, message);
     }
     let mut text = Vec::new();
     if json {
@@ -294,9 +344,11 @@ fn show(compiled: &Compiled, host: Option<&str>, json: bool) -> Result<Vec<u8>> 
 }
 
 /// Writes text to standard output; a reader that went away is no error.
-fn write_out(text: &[u8]) -> Result<()> {
-    match io::stdout().write_all(text) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+fn print(text: &[u8]) -> Result<ExitCode> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -105,7 +105,8 @@ impl BundlePath {
 
 fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(80).collect();
-    format!("`{}`", shown.escape_debug())
+    let rest = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{}{rest}`", shown.escape_debug())
 }
 
 fn check_account(text: &str) -> Result<(), String> {
@@ -155,7 +156,7 @@ fn check_label(text: &str) -> Result<(), String> {
 fn check_unit(text: &str) -> Result<(), String> {
     let Some((stem, kind)) = text.rsplit_once('.') else {
         return Err(format!(
-            "{} is not a unit name: the type is missing, as in `{text}.service`",
+            "{} is not a unit name: the type is missing, as in `valkey.service`",
             quoted(text)
         ));
     };
@@ -167,7 +168,10 @@ fn check_unit(text: &str) -> Result<(), String> {
         ));
     }
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.' | b'\\' | b'-' | b'@');
-    if stem.is_empty() || stem.starts_with(['.', '@']) || text.len() > 255 || !stem.bytes().all(good) {
+    if text.len() > 255 {
+        return Err(format!("{} is not a unit name: it has more than 255 bytes", quoted(text)));
+    }
+    if stem.is_empty() || stem.starts_with(['.', '@']) || !stem.bytes().all(good) {
         return Err(format!("{} is not a unit name: letters, digits and `:_.\\-@` only", quoted(text)));
     }
     Ok(())

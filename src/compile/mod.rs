@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod finding;
 pub mod host;
 pub mod image;
+mod ini;
 pub mod item;
 pub mod keys;
 pub mod lower;
@@ -50,9 +51,12 @@ pub struct Checked {
 }
 
 /// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing.
-pub fn check(root: &Path, environment: &str) -> Checked {
+///
+/// # Errors
+/// What the machine says, or a bug of ours. What is wrong with the source is a finding.
+pub fn check(root: &Path, environment: &str) -> anyhow::Result<Checked> {
     let evaluate::Outcome { evaluation, mut findings, complete } =
-        evaluate::fence::evaluate(root, environment);
+        evaluate::fence::evaluate(root, environment)?;
     let mut hosts = Vec::new();
     let mut payloads = Payloads::default();
     // Where a service could not be built, all that hangs on it would look wrong too.
@@ -62,9 +66,10 @@ pub fn check(root: &Path, environment: &str) -> Checked {
         hosts = checked;
         let (read, found) = read_payloads(root, &evaluation);
         findings.extend(found);
+        findings.extend(check::placed(&evaluation, &read));
         payloads = read;
     }
-    Checked { hosts, payloads, findings, sources: evaluation.sources }
+    Ok(Checked { hosts, payloads, findings, sources: evaluation.sources })
 }
 
 /// A compiled environment.

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::finding::Finding;
+use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::names::BundlePath;
@@ -134,7 +135,7 @@ fn plain_path(wanted: &SourcePath) -> Result<&Path, Refusal> {
         return Ok(path);
     }
     Err(Refusal::new(format!("`{}` leads out of the source tree", wanted.0.escape_debug()))
-        .help("Write a path relative to the root of the source tree, without `..`."))
+        .help("write a path relative to the root of the source tree, without `..`"))
 }
 
 /// What stands at `path`, links followed, if it is there and inside the root.
@@ -151,7 +152,7 @@ fn confined_metadata(root: &Path, path: &Path, wanted: &SourcePath) -> Result<Me
 
 fn leads_out(shown: &str) -> Refusal {
     Refusal::new(format!("`{shown}` is a symbolic link that leads out of the source tree"))
-        .help("Put the file itself into the source tree.")
+        .help("put the file itself into the source tree")
 }
 
 /// Names the first component that is missing, and what stands beside it under a similar name.
@@ -164,10 +165,10 @@ fn missing(root: &Path, wanted: &SourcePath) -> Refusal {
             let refusal = Refusal::new(format!("`{wanted}` does not exist in the source tree"));
             return match similar(&root.join(&present), &name) {
                 Some(other) => {
-                    refusal.help(format!("Write `{}`, which is there.", present.join(other).display()))
+                    refusal.help(format!("write `{}`, which is there", present.join(other).display()))
                 }
                 None => refusal
-                    .help(format!("Add the file, or correct the path: `{}` is missing.", next.display())),
+                    .help(format!("add the file, or correct the path: `{}` is missing", next.display())),
             };
         }
         present = next;
@@ -176,13 +177,12 @@ fn missing(root: &Path, wanted: &SourcePath) -> Refusal {
 }
 
 fn similar(folder: &Path, name: &str) -> Option<String> {
-    let siblings = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut near: Vec<(usize, String)> = siblings
-        .map(|sibling| (strsim::damerau_levenshtein(name, &sibling), sibling))
-        .filter(|(distance, _)| *distance <= name.chars().count() / 3)
-        .collect();
-    near.sort();
-    near.into_iter().next().map(|(_, sibling)| sibling)
+    let entries = fs::read_dir(folder).ok()?;
+    let mut siblings: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    // Of several that are as near, the first is meant: the disk's own order would say another each time.
+    siblings.sort();
+    closest(name, siblings.iter().map(String::as_str)).map(str::to_owned)
 }
 
 fn load_tree(root: &Path, start: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
@@ -209,7 +209,7 @@ fn load_tree(root: &Path, start: &Path, wanted: &SourcePath) -> Result<Vec<Paylo
     }
     if files.is_empty() {
         let refusal = Refusal::new(format!("the directory `{wanted}` holds no file"));
-        return Err(vec![refusal.help("Put a file into it: git does not keep empty directories.")]);
+        return Err(vec![refusal.help("put a file into it: git does not keep empty directories")]);
     }
     Ok(files)
 }
@@ -233,9 +233,9 @@ fn load_entry(
     if metadata.is_dir() {
         return Ok(None);
     }
-    let name = relative.to_str().ok_or_else(|| {
-        Refusal::new(format!("the name of `{shown}` is not UTF-8")).help("Rename the file.")
-    })?;
+    let name = relative
+        .to_str()
+        .ok_or_else(|| Refusal::new(format!("the name of `{shown}` is not UTF-8")).help("rename the file"))?;
     let relative = name.parse().map_err(Refusal::new)?;
     load_file(entry.path(), &metadata, Some(relative), &shown).map(Some)
 }
@@ -372,10 +372,10 @@ mod tests {
         symlink("nowhere", root.path().join("dangling")).unwrap();
         assert_eq!(
             message(&root, "modules/whoami/whoam"),
-            "`modules/whoami/whoam` does not exist in the source tree / Write `modules/whoami/whoami`, which is there."
+            "`modules/whoami/whoam` does not exist in the source tree / write `modules/whoami/whoami`, which is there"
         );
-        assert!(message(&root, "module/whoami/whoami").ends_with("Write `modules`, which is there."));
-        assert!(message(&root, "x/y").ends_with("Add the file, or correct the path: `x` is missing."));
+        assert!(message(&root, "module/whoami/whoami").ends_with("write `modules`, which is there"));
+        assert!(message(&root, "x/y").ends_with("add the file, or correct the path: `x` is missing"));
         assert!(message(&root, "modules/whoami/whoami/x").contains("does not exist"));
         assert!(message(&root, "dangling").contains("symbolic link to something that does not exist"));
         assert!(message(&root, "").contains("no path"));

@@ -27,6 +27,13 @@ pub struct Span {
     pub end: usize,
 }
 
+impl Span {
+    /// The place to name when a whole file is meant.
+    pub fn start_of(file: &SourcePath) -> Self {
+        Self { file: file.clone(), start: 0, end: 0 }
+    }
+}
+
 /// The texts of all source files that were read, for excerpts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources(pub BTreeMap<SourcePath, String>);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::finding::Finding;
 use super::super::host;
+use super::super::render::accounts::fits_passwd;
 use super::super::similar::did_you_mean;
 use super::stated::{Stated, help};
 use super::survey::Survey;
@@ -125,10 +126,14 @@ fn users(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> Users {
     for (stated, user) in &survey.users {
         let name = parsed::<AccountName>(stated, &[&user.name], &user.name, findings);
         let home = parsed::<HostPath>(stated, &["home", &user.home], &user.home, findings);
-        if user.description.contains([':', '\n', '"', '\0']) {
-            let message =
-                format!("the description of user `{}` holds a `:`, a quote or a line break", user.name);
-            findings.push(stated.error(&["description"], message, ""));
+        for (what, text) in [("description", &user.description), ("home", &user.home)] {
+            if !fits_passwd(text) {
+                let message = format!(
+                    "the {what} of user `{}` holds a `:` or a control character, which /etc/passwd cannot hold",
+                    user.name
+                );
+                findings.push(stated.error(&[what], message, ""));
+            }
         }
         if let (Some(name), Some(home)) = (name, home) {
             users.insert(name, host::User { id: user.id, description: user.description.clone(), home });

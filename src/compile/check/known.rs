@@ -1,9 +1,9 @@
 //! Sections and keys are known to the versions that the host has, and values fit into a line.
 
 use super::super::finding::Finding;
+use super::super::ini::continues;
 use super::super::keys::{Life, Lookup, Section, Versions};
 use super::super::similar::did_you_mean;
-use super::ini::continues;
 use super::stated::help;
 use super::written::{Entry, Part, Written};
 

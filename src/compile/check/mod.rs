@@ -10,11 +10,12 @@ mod directories;
 mod fields;
 mod files;
 mod images;
-mod ini;
+mod installs;
 mod known;
 mod mounts;
 mod names;
 mod order;
+mod placed;
 mod ports;
 mod probes;
 mod programs;
@@ -35,6 +36,7 @@ mod written;
 use super::finding::Finding;
 use super::host::Host;
 use super::item::{self, Evaluation};
+use super::payload::Payloads;
 use provided::Provided;
 use survey::Survey;
 
@@ -45,6 +47,11 @@ pub fn check(evaluation: &Evaluation) -> (Vec<Host>, Vec<Finding>) {
     let hosts =
         evaluation.hosts.iter().filter_map(|host| check_host(evaluation, host, &mut findings)).collect();
     (hosts, findings)
+}
+
+/// Checks what is known only when the payloads were read.
+pub fn placed(evaluation: &Evaluation, payloads: &Payloads) -> Vec<Finding> {
+    placed::check(evaluation, payloads)
 }
 
 fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Finding>) -> Option<Host> {
@@ -66,6 +73,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     containers::check(&survey, findings);
     mounts::check(&survey, findings);
     dependencies::check(&survey, &provided, findings);
+    installs::check(&survey, findings);
     order::check(&survey, &provided, findings);
     Some(Host {
         environment: evaluation.environment.parse().ok()?,

@@ -40,15 +40,23 @@ fn check_unit(
         }
         UnitBody::Mask => host::UnitBody::Mask,
     };
-    if matches!(unit.body, UnitBody::Whole(_)) && !unit.replaces && is_well_known(&unit.name) {
-        let message = format!("`{}` would stand in the place of a unit that the host has already", unit.name);
-        let finding = written.stated.error(&[&unit.name], message, "");
-        findings.push(finding.help("add to it with `drop_in = …`, or say `replaces = True`"));
+    if matches!(unit.body, UnitBody::Whole(_)) && !unit.replaces {
+        let names = std::iter::once(unit.name.as_str()).chain(aliases(written));
+        for taken in names.filter(|name| is_well_known(name)) {
+            let message = format!("`{taken}` would stand in the place of a unit that the host has already");
+            let finding = written.stated.error(&[taken], message, "");
+            findings.push(finding.help("add to it with `drop_in = …`, or say `replaces = True`"));
+        }
     }
     Some(host::Unit { service: written.stated.label()?, name: name?, body, reload_on })
 }
 
-/// One claim for each unit and each drop-in, those that Quadlet makes included.
+/// The further names of a unit.
+fn aliases<'a>(written: &'a Written<'_>) -> impl Iterator<Item = &'a str> {
+    written.all("Install", "Alias").into_iter().flat_map(|entry| entry.value.split_whitespace())
+}
+
+/// One claim for each unit and each drop-in, those that Quadlet makes and aliases included.
 fn claims(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<(String, &str), Stated<'_>> = BTreeMap::new();
     let native = survey.units.iter().map(|(written, unit)| {
@@ -58,12 +66,16 @@ fn claims(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut files = BTreeSet::new();
     let once = survey.quadlets.iter().filter(|written| files.insert(written.name));
     let made = once.map(|written| (unit_of_quadlet(written), "", written));
-    for (name, stem, written) in native.chain(made) {
+    let whole = survey.units.iter().filter(|(_, unit)| matches!(unit.body, UnitBody::Whole(_)));
+    let aliases = whole.flat_map(|(written, unit)| {
+        aliases(written).filter(|alias| *alias != unit.name).map(move |alias| (alias.to_owned(), "", written))
+    });
+    for (name, stem, written) in native.chain(made).chain(aliases) {
         let what = if stem.is_empty() { "unit" } else { "drop-in" };
         let shown = if stem.is_empty() { name.clone() } else { format!("{name}.d/{stem}.conf") };
-        if let Some(first) = seen.insert((name, stem), written.stated) {
+        if let Some(first) = seen.insert((name.clone(), stem), written.stated) {
             let message = format!("{what} `{shown}` is stated twice");
-            findings.push(written.stated.conflict(first, &[written.name], message));
+            findings.push(written.stated.conflict(first, &[&name, written.name], message));
         }
     }
 }

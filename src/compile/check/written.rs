@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::super::finding::Finding;
+use super::super::ini;
 use super::super::item::{Body, Sections};
 use super::super::source::{SourcePath, Sources, Span};
-use super::ini;
 use super::stated::Stated;
 
 /// A parsed body and where it comes from.
@@ -114,15 +114,9 @@ impl<'a> Written<'a> {
     /// The sections without places, each name once.
     pub(super) fn sections(&self) -> Sections {
         let pair = |entry: &Entry| (entry.key.clone(), entry.value.clone());
-        let mut sections = Sections::new();
-        for part in &self.parts {
-            let pairs = part.entries.iter().map(pair);
-            match sections.iter_mut().find(|(name, _)| *name == part.name) {
-                Some((_, known)) => known.extend(pairs),
-                None => sections.push((part.name.clone(), pairs.collect())),
-            }
-        }
-        sections
+        ini::merged(
+            self.parts.iter().map(|part| (part.name.clone(), part.entries.iter().map(pair).collect())),
+        )
     }
 }
 

@@ -8,9 +8,9 @@ use super::*;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
 use crate::compile::host::{File, Host, Image, Quadlet};
+use crate::compile::ini;
 use crate::compile::item::{Content as Source, Os};
 use crate::compile::lower::lower;
-use crate::compile::render::ini;
 use crate::compile::source::{SourcePath, Span};
 use crate::compile::{image, payload};
 
@@ -55,10 +55,9 @@ fn host(name: &str, with_image: bool) -> Host {
             service: "whoami".parse().unwrap(),
             name: "whoami.container".parse().unwrap(),
             unit: "whoami.service".parse().unwrap(),
-            sections: ini::parse(
+            sections: ini::sections(
                 "[Container]\nImage=localhost/whoami\n[Install]\nWantedBy=multi-user.target\n",
-            )
-            .unwrap(),
+            ),
         });
     }
     host

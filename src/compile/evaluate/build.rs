@@ -1,6 +1,8 @@
 //! Modules run: providers before consumers, then collectors with all that was contributed to them.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod contribute;
+
 use std::collections::BTreeMap;
 
 use starlark::eval::Evaluator;
@@ -12,9 +14,9 @@ use starlark::values::{Heap, Value};
 
 use super::super::finding::Finding;
 use super::super::item::{Body, Host, Item, Noun, Os, Service, UnitBody};
+use super::super::similar::closest;
 use super::super::source::Span;
 use super::builtins::{CURRENT, field, finding_of, noun_of, place_of};
-use super::closest;
 use super::load::unreadable;
 use super::service::Instance;
 use super::session::Session;
@@ -36,14 +38,15 @@ struct Building<'v, 'h> {
     whole: bool,
 }
 
-/// Builds the host that `value` describes. The flag says whether all its services were built.
+/// Builds the host that `value`, which stands at `place`, describes. The flag says whether all its services were built.
 pub(super) fn host<'v>(
     session: &mut Session,
     eval: &mut Evaluator<'v, '_, '_>,
     environment: &str,
     value: Value<'v>,
+    place: &Span,
 ) -> (Option<Host>, bool) {
-    let Some((mut host, services)) = open(session, eval, value) else { return (None, false) };
+    let Some((mut host, services)) = open(session, eval, value, place) else { return (None, false) };
     let heap = eval.heap();
     let wires = wire::wire(session, heap, &host.name, &services);
     let order = wire::order(session, &services, &wires);
@@ -85,10 +88,12 @@ fn open<'v>(
     session: &mut Session,
     eval: &Evaluator<'v, '_, '_>,
     value: Value<'v>,
+    place: &Span,
 ) -> Option<(Host, Vec<Instance<'v>>)> {
     let (Some(_), Some(span)) = (field(value, "_host"), place_of(value)) else {
         session.report(
             Finding::error(format!("an environment's `hosts` must be hosts, not {}", value.get_type()))
+                .at(place, "")
                 .help("write `hosts = [host(name = …, domain = …, services = […])]`"),
         );
         return None;
@@ -96,8 +101,9 @@ fn open<'v>(
     let text = |name: &str| field(value, name).and_then(Value::unpack_str).unwrap_or_default().to_owned();
     let os = os(session, &span, &text("os"))?;
     let mut services: Vec<Instance<'v>> = Vec::new();
-    for service in field(value, "services").and_then(ListRef::from_value)?.iter() {
-        let Some(instance) = Instance::of(session, eval.heap(), &span, service) else { continue };
+    for (number, service) in field(value, "services").and_then(ListRef::from_value)?.iter().enumerate() {
+        let place = session.element(&span, "services", number);
+        let Some(instance) = Instance::of(session, eval.heap(), &place, service) else { continue };
         match services.iter().find(|other| other.name == instance.name) {
             Some(other) => {
                 let finding = Finding::error(format!("two services are called `{}`", instance.name))
@@ -120,7 +126,7 @@ fn os(session: &mut Session, span: &Span, written: &str) -> Option<Os> {
     let place = session.argument_value(span, "os");
     let mut finding =
         Finding::error(format!("`{written}` is no operating system that rick knows")).at(&place, "");
-    finding = match closest(written, KNOWN.into_iter()) {
+    finding = match closest(written, KNOWN) {
         Some(close) => finding.help(format!("did you mean `{close}`?")),
         None => finding.help(format!("choose one of: {}", KNOWN.join(", "))),
     };
@@ -131,13 +137,12 @@ fn os(session: &mut Session, span: &Span, written: &str) -> Option<Os> {
 impl<'v> Building<'v, '_> {
     /// Runs a service's `build` and sorts what it returns.
     fn build(&mut self, session: &mut Session, eval: &mut Evaluator<'v, '_, '_>, number: usize) {
-        let function = self.services[number].definition.build;
         let Some(arguments) = self.arguments(number) else {
             // A provider failed; that is reported already.
             self.whole = false;
             return;
         };
-        let Some(values) = self.call(session, eval, number, function, &arguments) else { return };
+        let Some(values) = self.call(session, eval, number, "build", &arguments) else { return };
         for value in values {
             self.sort(session, number, value);
         }
@@ -146,8 +151,7 @@ impl<'v> Building<'v, '_> {
 
     /// Runs a service's `finish`, if it has one, with its facts and all that was contributed to it.
     fn finish(&mut self, session: &mut Session, eval: &mut Evaluator<'v, '_, '_>, number: usize) {
-        let function = self.services[number].definition.finish;
-        if function.is_none() {
+        if self.services[number].definition.finish.is_none() {
             return;
         }
         let Some(mut arguments) = self.arguments(number) else { return };
@@ -155,7 +159,7 @@ impl<'v> Building<'v, '_> {
             let values = self.collected[number].remove(collection).unwrap_or_default();
             arguments.push((collection.clone(), self.heap.alloc(values)));
         }
-        let Some(values) = self.call(session, eval, number, function, &arguments) else { return };
+        let Some(values) = self.call(session, eval, number, "finish", &arguments) else { return };
         for value in values {
             if let Some(finding) = finding_of(value) {
                 self.relay(session, number, finding);
@@ -184,17 +188,19 @@ impl<'v> Building<'v, '_> {
         Some(arguments)
     }
 
-    /// What a function of a module returns, as a list.
+    /// What `build` or `finish` of a module returns, as a list.
     fn call(
         &mut self,
         session: &mut Session,
         eval: &mut Evaluator<'v, '_, '_>,
         number: usize,
-        function: Value<'v>,
+        what: &str,
         arguments: &[(String, Value<'v>)],
     ) -> Option<Vec<Value<'v>>> {
         (session.trail)(&format!("building `{}`", self.services[number].name));
         let context = self.context(number);
+        let definition = &self.services[number].definition;
+        let function = if what == "build" { definition.build } else { definition.finish };
         let named: Vec<(&str, Value<'v>)> =
             arguments.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         eval.module().set(CURRENT, self.heap.alloc(self.services[number].name.as_str()));
@@ -208,10 +214,12 @@ impl<'v> Building<'v, '_> {
                 }
                 session.report(
                     Finding::error(format!(
-                        "`build` and `finish` of `{name}` must return a list, not {}",
-                        value.get_type()
+                        "`{what}` of `{}` must return a list, not {}",
+                        definition.name,
+                        shown_type(value)
                     ))
-                    .at(&self.services[number].definition.span, ""),
+                    .at(&definition.span, "")
+                    .and_at(span, format!("while building `{name}`")),
                 );
             }
             Err(error) => session.report_error(&error, Some((span, format!("while building `{name}`")))),
@@ -274,6 +282,14 @@ impl<'v> Building<'v, '_> {
             .copied()
             .find(|kind| is_a(self.heap, value, *kind));
         match provided {
+            Some(kind) if self.facts[number].iter().any(|(given, _)| given.ptr_eq(kind)) => {
+                let (service, name) = (&self.services[number], type_name(self.heap, kind));
+                session.report(
+                    Finding::error(format!("`{}` returned two of `{name}`", service.definition.name))
+                        .at(&service.definition.span, "a module gives each of its facts once")
+                        .and_at(&service.span, format!("while building `{}`", service.name)),
+                );
+            }
             Some(kind) => self.facts[number].push((kind, value)),
             None => self.contribute(session, number, value, ""),
         }
@@ -284,54 +300,6 @@ impl<'v> Building<'v, '_> {
         let mut item = session.place(noun, span);
         read_body(session, &mut item);
         self.items[number].push(item);
-    }
-
-    /// Gives a contribution to the service that collects its kind: one that this service takes facts from, else the only one there is.
-    fn contribute(&mut self, session: &mut Session, number: usize, value: Value<'v>, noun: &str) {
-        let takers = self.takers(value, noun);
-        let wired: Vec<usize> =
-            self.wires[number].iter().flat_map(Wires::values).flatten().copied().collect();
-        let preferred: Vec<&(usize, String)> =
-            takers.iter().filter(|(taker, _)| wired.contains(taker)).collect();
-        let chosen = match (preferred.as_slice(), takers.as_slice()) {
-            ([one], _) => Some((*one).clone()),
-            ([], [one]) => Some(one.clone()),
-            _ => None,
-        };
-        if let Some((taker, collection)) = chosen {
-            self.collected[taker].entry(collection).or_default().push(value);
-            return;
-        }
-        let what = if noun.is_empty() { kind_name(value) } else { noun.to_owned() };
-        let place = place_of(value).unwrap_or_else(|| self.services[number].span.clone());
-        let finding = if takers.is_empty() {
-            let finding = Finding::error(format!("no service of `{}` collects `{what}`", self.host.name));
-            if noun == "site" { finding.help("add `caddy()` to the services of the host") } else { finding }
-        } else {
-            let names: Vec<&str> =
-                takers.iter().map(|(taker, _)| self.services[*taker].name.as_str()).collect();
-            Finding::error(format!("several services collect `{what}`: {}", names.join(", ")))
-                .help("choose one with `uses = {…}`")
-        };
-        session.report(
-            finding.at(&place, "contributed here").and_at(&self.services[number].span, "for this service"),
-        );
-    }
-
-    /// The services and collections that take a value of this kind.
-    fn takers(&self, value: Value<'v>, noun: &str) -> Vec<(usize, String)> {
-        let takes = |kind: Value<'v>| match kind.unpack_str() {
-            Some(name) => !noun.is_empty() && name == noun,
-            None => noun.is_empty() && is_a(self.heap, value, kind),
-        };
-        let each = self.services.iter().enumerate();
-        let pairs = each.flat_map(|(number, service)| {
-            service.definition.collects.iter().map(move |entry| (number, entry))
-        });
-        pairs
-            .filter(|(_, (_, kind))| takes(*kind))
-            .map(|(number, (name, _))| (number, name.clone()))
-            .collect()
     }
 
     fn missing_facts(&mut self, session: &mut Session, number: usize) {
@@ -355,20 +323,19 @@ impl<'v> Building<'v, '_> {
         let service = &self.services[number];
         session.report(
             Finding::error(format!(
-                "`{}` returned {}, which is nothing that rick knows",
+                "`{}` returned a list that holds {}, which is nothing that rick knows",
                 service.definition.name,
-                value.get_type()
+                shown_type(value)
             ))
-            .at(&service.definition.span, rule),
+            .at(&service.definition.span, rule)
+            .and_at(&service.span, format!("while building `{}`", service.name)),
         );
     }
 }
 
-/// The name of a record's type.
-fn kind_name(value: Value<'_>) -> String {
-    let shown = value.to_string();
-    let name = shown.strip_prefix("record[").and_then(|rest| rest.split_once(']'));
-    name.map_or_else(|| value.get_type().to_owned(), |(name, _)| name.to_owned())
+/// The name of a value's type, as a module's author knows it.
+fn shown_type(value: Value<'_>) -> &'static str {
+    if value.is_none() { "None" } else { value.get_type() }
 }
 
 fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {

@@ -6,8 +6,11 @@
 
 mod findings;
 mod nouns;
+mod shape;
 mod structure;
 mod texts;
+
+use std::path::Path;
 
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension};
 use starlark::eval::Evaluator;
@@ -19,6 +22,8 @@ use crate::compile::finding::Finding;
 use crate::compile::item::Noun;
 use crate::compile::source::Span;
 
+/// What the prelude is called in errors. No path of the source: those end in `.star`.
+pub(super) const PRELUDE: &str = "prelude";
 /// The field of a noun's struct that holds the noun itself.
 pub(super) const NOUN: &str = "_noun";
 /// The field of a noun, module or service that holds its place.
@@ -33,6 +38,8 @@ pub(super) const CURRENT: &str = "_current_service";
 pub(super) const DEFINITIONS: &str = "_definitions";
 /// The field by which a module's definition is known.
 pub(super) const DEFINITION: &str = "_module";
+/// The field by which an option is known: its type.
+pub(super) const OPTION: &str = "_option";
 /// The field by which a service is known: its module's definition.
 pub(super) const SERVICE: &str = "_service";
 
@@ -57,20 +64,25 @@ pub(super) fn globals() -> Globals {
 
 type Made<'v> = anyhow::Result<Value<'v>>;
 
-/// The place of the call that is `depth` frames out; 0 is the running built-in's own.
-fn place(eval: &Evaluator<'_, '_, '_>, depth: usize) -> anyhow::Result<Span> {
-    let place = eval.call_stack_nth_location(depth).ok_or_else(|| anyhow::anyhow!("called from nowhere"))?;
-    Ok(span_of(&place))
+/// The place where a file of the source called, directly or by way of the prelude. How many frames lie between is the optimiser's
+/// choice.
+fn place(eval: &Evaluator<'_, '_, '_>) -> anyhow::Result<Span> {
+    let frames = (0..eval.call_stack_count()).filter_map(|depth| eval.call_stack_nth_location(depth));
+    // The language's own functions stand in the stack too, and so does the prelude: neither is a file of the source.
+    let of_the_source =
+        |place: &Span| Path::new(&place.file.0).extension().is_some_and(|kind| kind == "star");
+    let place = frames.map(|place| span_of(&place)).find(of_the_source);
+    place.ok_or_else(|| anyhow::anyhow!("called from nowhere"))
 }
 
-fn place_value<'v>(eval: &Evaluator<'v, '_, '_>, depth: usize) -> Made<'v> {
-    Ok(eval.heap().alloc(serde_json::to_string(&place(eval, depth)?)?))
+fn place_value<'v>(eval: &Evaluator<'v, '_, '_>) -> Made<'v> {
+    Ok(eval.heap().alloc(serde_json::to_string(&place(eval)?)?))
 }
 
 /// Gives a noun as a value; `shown` are the fields that modules may read.
 fn made<'v>(eval: &mut Evaluator<'v, '_, '_>, noun: &Noun, shown: &[(&'static str, Value<'v>)]) -> Made<'v> {
     let heap = eval.heap();
-    let mut fields = vec![(NOUN, heap.alloc(serde_json::to_string(noun)?)), (AT, place_value(eval, 0)?)];
+    let mut fields = vec![(NOUN, heap.alloc(serde_json::to_string(noun)?)), (AT, place_value(eval)?)];
     fields.extend_from_slice(shown);
     Ok(heap.alloc(AllocStruct(fields)))
 }

@@ -2,14 +2,16 @@
 //!
 //! The limits inside the language cannot see everything: one expression can ask for any amount of memory, and a syntax tree can be
 //! deeper than a stack. So the program that must survive starts itself again with the one argument [`COMMAND`]; the child takes its
-//! limits, evaluates, and writes the outcome as JSON. A child that dies is an error in the source, said as one.
+//! limits, evaluates, and writes the outcome as JSON. A child that dies of a limit is an error in the source, said as one; a child
+//! that dies of anything else is a bug of ours, or the machine's doing.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use super::super::finding::Finding;
 use super::Outcome;
@@ -23,38 +25,35 @@ const MEMORY: u64 = 1 << 30;
 /// Processor time, in seconds.
 const SECONDS: u64 = 60;
 
-/// Evaluates in a child: this very program, which must call [`serve`] when it is given [`COMMAND`].
-pub fn evaluate(root: &Path, environment: &str) -> Outcome {
-    match run(root, environment) {
-        Ok(outcome) => outcome,
-        Err(finding) => Outcome::failed(*finding),
-    }
-}
-
 /// The child's whole work: takes its limits, evaluates, and writes the outcome to standard output.
 ///
 /// # Errors
 /// If the limits cannot be set or the outcome cannot be written.
 pub fn serve(root: &Path, environment: &str) -> anyhow::Result<()> {
+    // A parent that is killed takes its child along.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     limit(Resource::As, MEMORY)?;
     limit(Resource::Cpu, SECONDS)?;
     limit(Resource::Core, 0)?;
-    let outcome = super::evaluate_with(root, environment, |doing| eprintln!("{TRAIL}{doing}"));
+    let outcome = super::evaluate(root, environment, |doing| eprintln!("{TRAIL}{doing}"))?;
     std::io::stdout().write_all(&serde_json::to_vec(&outcome)?)?;
     Ok(())
 }
 
 /// Lowers a limit; one that is already lower stays.
 fn limit(resource: Resource, value: u64) -> anyhow::Result<()> {
+    let lower = |old: Option<u64>, value: u64| Some(old.map_or(value, |old| old.min(value)));
     let before = getrlimit(resource);
-    let lower = |old: Option<u64>| Some(old.map_or(value, |old| old.min(value)));
-    Ok(setrlimit(resource, Rlimit { current: lower(before.current), maximum: lower(before.maximum) })?)
+    // The limit that kills stands above the one that tells, so that the signal says which it was.
+    let maximum = lower(before.maximum, value.saturating_add(1));
+    Ok(setrlimit(resource, Rlimit { current: lower(before.current, value), maximum })?)
 }
 
-fn run(root: &Path, environment: &str) -> Result<Outcome, Box<Finding>> {
-    let broken = |what: &str, why: &dyn std::fmt::Display| {
-        Box::new(Finding::error(format!("cannot {what}")).note(why.to_string()))
-    };
+/// Evaluates in a child: this very program, which must call [`serve`] when it is given [`COMMAND`].
+///
+/// # Errors
+/// If no child can be started, or one dies that kept its limits: a bug of ours, or somebody killed it.
+pub fn evaluate(root: &Path, environment: &str) -> anyhow::Result<Outcome> {
     let mut child = Command::new("/proc/self/exe")
         .arg(COMMAND)
         .arg(root)
@@ -63,47 +62,99 @@ fn run(root: &Path, environment: &str) -> Result<Outcome, Box<Finding>> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| broken("start the evaluation", &error))?;
-    let mut errors = child.stderr.take();
-    // The child writes little to either pipe at a time, but both must be drained at once.
-    let listener = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        errors.as_mut().map(|pipe| pipe.take(1 << 16).read_to_end(&mut text));
-        String::from_utf8_lossy(&text).into_owned()
-    });
+        .context("cannot start the evaluation")?;
+    let errors = child.stderr.take();
+    // Both pipes are drained at once, or the child could wait for one while its parent waits for the other.
+    let listener = std::thread::spawn(move || errors.map(LastWords::of).unwrap_or_default());
     let mut json = Vec::new();
     if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_end(&mut json).map_err(|error| broken("read the evaluation's outcome", &error))?;
+        pipe.read_to_end(&mut json).context("cannot read the evaluation's outcome")?;
     }
-    let status = child.wait().map_err(|error| broken("wait for the evaluation", &error))?;
-    let said = listener.join().unwrap_or_default();
+    let status = child.wait().context("cannot wait for the evaluation")?;
+    let words = listener.join().unwrap_or_default();
     if status.success() {
-        return serde_json::from_slice(&json)
-            .map_err(|error| broken("read the evaluation's outcome", &error));
+        return serde_json::from_slice(&json).context("cannot read the evaluation's outcome");
     }
-    Err(Box::new(death(environment, status.signal(), &said)))
+    if let Some(finding) = limit_reached(environment, status.signal(), &words) {
+        return Ok(Outcome::failed(finding));
+    }
+    let doing = &words.doing;
+    match status.signal() {
+        Some(signal) => anyhow::bail!("the evaluation was ended by signal {signal} while {doing}"),
+        None => {
+            anyhow::bail!("the evaluation failed while {doing}: {}", words.complaint)
+        }
+    }
 }
 
-/// Why a child died, as an error of the source.
-fn death(environment: &str, signal: Option<i32>, said: &str) -> Finding {
-    const SIGXCPU: i32 = 24;
-    const SIGKILL: i32 = 9;
-    let doing = said.lines().rev().find_map(|line| line.strip_prefix(TRAIL)).unwrap_or("starting");
+/// What a child said on standard error, as far as it matters when it is dead.
+struct LastWords {
+    /// What it was doing.
+    doing: String,
+    /// The other lines, as one and not without end: a message may be followed by a long backtrace.
+    complaint: String,
+}
+
+impl Default for LastWords {
+    fn default() -> Self {
+        Self { doing: "starting".to_owned(), complaint: String::new() }
+    }
+}
+
+impl LastWords {
+    /// Reads to the end, however much is said.
+    fn of(pipe: impl Read) -> Self {
+        let mut words = Self::default();
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            match line.strip_prefix(TRAIL) {
+                Some(doing) => doing.clone_into(&mut words.doing),
+                None if words.complaint.len() < 1000 && !line.trim().is_empty() => {
+                    words.complaint.push_str(if words.complaint.is_empty() { "" } else { " " });
+                    words.complaint.push_str(line.trim());
+                }
+                None => {}
+            }
+        }
+        words
+    }
+}
+
+/// The limit that a child died of, as an error of the source.
+fn limit_reached(environment: &str, signal: Option<i32>, words: &LastWords) -> Option<Finding> {
     let too_much = |what: &str| {
         Finding::error(format!("evaluating `{environment}` needs more than {what}"))
-            .note(format!("it happened while {doing}"))
+            .note(format!("it happened while {}", words.doing))
     };
-    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let says = |all: &[&str]| all.iter().any(|some| words.complaint.contains(some));
     if says(&["overflowed its stack"]) {
-        too_much("its stack")
-            .help("look for an expression, most likely a literal, that is nested thousands deep")
-    } else if says(&["memory allocation", "capacity overflow", "out of memory"]) {
-        too_much("1 GiB of memory").help("look for a text or list that grows without end")
-    } else if matches!(signal, Some(SIGXCPU | SIGKILL)) {
-        too_much("60 seconds of processor time").help("look for a loop that does not end")
-    } else {
-        let last = said.lines().rfind(|line| !line.starts_with(TRAIL) && !line.trim().is_empty());
-        Finding::error(format!("the evaluation of `{environment}` died while {doing}; this is a bug of rick"))
-            .note(last.unwrap_or("it said nothing").trim())
+        let finding = too_much("its stack");
+        return Some(
+            finding.help("look for an expression, most likely a literal, that is nested thousands deep"),
+        );
+    }
+    if says(&["memory allocation", "capacity overflow", "out of memory"]) {
+        let finding = too_much("1 GiB of memory");
+        return Some(finding.help("look for a text or list that grows without end"));
+    }
+    if signal == Some(Signal::XCPU.as_raw()) {
+        let finding = too_much(&format!("{SECONDS} seconds of processor time"));
+        return Some(finding.help("look for a loop that does not end"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_trail_counts_however_long_it_is() {
+        let trail = (0..10_000).map(|number| format!("{TRAIL}building `service-{number}`\n"));
+        let said = trail.collect::<String>() + "\nthread 'evaluate' has overflowed its stack\n";
+        let words = LastWords::of(said.as_bytes());
+        assert_eq!(words.doing, "building `service-9999`");
+        assert!(limit_reached("case", None, &words).is_some());
+        assert!(limit_reached("case", Some(9), &LastWords::default()).is_none());
     }
 }

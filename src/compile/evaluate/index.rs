@@ -18,8 +18,8 @@ type Range = (usize, usize);
 pub(super) struct Call {
     /// Named arguments: the name's place and the value's.
     pub(super) named: BTreeMap<String, (Range, Range)>,
-    /// Positional arguments.
-    pub(super) positional: Vec<Range>,
+    /// Named arguments that are written as a list: the places of its elements.
+    pub(super) elements: BTreeMap<String, Vec<Range>>,
     /// String literals anywhere inside, the first place of each.
     pub(super) literals: BTreeMap<String, Range>,
     /// The top-level variable that the call's result is assigned to.
@@ -68,9 +68,12 @@ impl Index {
                 match &argument.node {
                     ArgumentP::Named(name, value) => {
                         call.named.insert(name.node.clone(), (range(name.span), range(value.span)));
+                        if let ExprP::List(elements) = &value.node {
+                            let places = elements.iter().map(|element| range(element.span)).collect();
+                            call.elements.insert(name.node.clone(), places);
+                        }
                     }
-                    ArgumentP::Positional(value) => call.positional.push(range(value.span)),
-                    ArgumentP::Args(_) | ArgumentP::KwArgs(_) => {}
+                    ArgumentP::Positional(_) | ArgumentP::Args(_) | ArgumentP::KwArgs(_) => {}
                 }
             }
             literals(expression, &mut call.literals);

@@ -7,6 +7,7 @@ use starlark::eval::{Evaluator, ReturnFileLoader};
 use starlark::syntax::{AstModule, Dialect, DialectTypes};
 
 use super::super::finding::Finding;
+use super::super::similar::closest;
 use super::super::source::{SourcePath, Span};
 use super::index::Index;
 use super::limits;
@@ -66,7 +67,9 @@ impl Session {
         let path = match module_path(from, written) {
             Ok(path) => path,
             Err(why) => {
-                self.report(Finding::error(format!("cannot load `{written}`")).at(span, why));
+                self.report(
+                    Finding::error(format!("cannot load `{}`", written.escape_debug())).at(span, why),
+                );
                 return None;
             }
         };
@@ -118,6 +121,8 @@ impl Session {
                 return None;
             }
         };
+        // What some editors put before a text, and the language takes for a part of it.
+        let text = text.trim_start_matches('\u{feff}').to_owned();
         self.sources.0.insert(path.clone(), text.clone());
         match AstModule::parse(&path.0, text, dialect) {
             Ok(ast) => {
@@ -156,8 +161,7 @@ pub(super) fn unreadable(
         }
         Refusal::Unreadable(why) => (why, finding),
         Refusal::Missing(name, beside) => {
-            let close = super::closest(&name, beside.iter().map(String::as_str)).map(str::to_owned);
-            let finding = match close {
+            let finding = match closest(&name, beside.iter().map(String::as_str)) {
                 Some(close) => finding.help(format!("did you mean `{close}` for `{name}`?")),
                 None => finding,
             };
@@ -166,6 +170,6 @@ pub(super) fn unreadable(
     };
     match asked_at {
         Some(span) => finding.at(span, why),
-        None => finding.note(why),
+        None => finding.at(&Span::start_of(path), "").note(why),
     }
 }

@@ -21,6 +21,7 @@ mod tree;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,10 @@ use starlark::values::list::ListRef;
 
 use super::finding::{Finding, Severity};
 use super::item::{Evaluation, Host};
-use super::source::{SourcePath, Sources};
-use builtins::{ENVIRONMENT, field};
+use super::similar::closest;
+use super::source::{SourcePath, Sources, Span};
+use crate::bundle::names::Label;
+use builtins::{ENVIRONMENT, PRELUDE, field};
 use load::Loaded;
 use session::{Session, Trail};
 use tree::{Refusal, Tree};
@@ -51,23 +54,13 @@ pub struct Outcome {
     pub complete: bool,
 }
 
-/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process.
-///
-/// A program that must survive what it reads calls [`fence::evaluate`].
-pub fn evaluate(root: &Path, environment: &str) -> Outcome {
-    evaluate_with(root, environment, |_| {})
-}
-
-/// The same; `trail` is told what is being done.
-fn evaluate_with(root: &Path, environment: &str, trail: Trail) -> Outcome {
+/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process, which may not survive what it reads:
+/// [`fence::evaluate`] is for everybody else. `trail` is told what is being done.
+fn evaluate(root: &Path, environment: &str, trail: Trail) -> io::Result<Outcome> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
-        match thread.spawn_scoped(scope, || evaluate_here(root, environment, trail)) {
-            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => {
-                Outcome::failed(Finding::error("cannot start the evaluation").note(error.to_string()))
-            }
-        }
+        let thread = thread.spawn_scoped(scope, || evaluate_here(root, environment, trail))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -116,7 +109,7 @@ fn open(root: &Path, trail: Trail) -> Result<Session, Box<Finding>> {
 }
 
 fn prelude(globals: &Globals) -> starlark::Result<FrozenModule> {
-    let ast = AstModule::parse("prelude.star", include_str!("prelude.star").to_owned(), &Dialect::Standard)?;
+    let ast = AstModule::parse(PRELUDE, include_str!("prelude.star").to_owned(), &Dialect::Standard)?;
     Module::with_temp_heap(|module| {
         Evaluator::new(&module).eval_module(ast, globals)?;
         module.freeze().map_err(|error| starlark::Error::new_other(anyhow::anyhow!("{error:?}")))
@@ -143,14 +136,15 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
         let Some(described) = module.get(ENVIRONMENT) else {
             session.report(
                 Finding::error(format!("`{path}` describes no environment"))
+                    .at(&Span::start_of(&path), "")
                     .help("add a call `environment(name = …, hosts = [host(…)])`"),
             );
             return None;
         };
         let name = field(described, "name")?.unpack_str()?.to_owned();
+        let call = builtins::place_of(described)?;
         if name != environment {
-            let place = builtins::place_of(described)?;
-            let place = session.argument_value(&place, "name");
+            let place = session.argument_value(&call, "name");
             session.report(
                 Finding::error(format!("the file `{path}` describes an environment called `{name}`"))
                     .at(&place, format!("must be `{environment}`, the name of the file")),
@@ -158,8 +152,16 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
         }
         let mut complete = true;
         let mut hosts = Vec::new();
-        for value in field(described, "hosts").and_then(ListRef::from_value)?.iter() {
-            let (host, whole) = build::host(session, &mut evaluator, &name, value);
+        let described = field(described, "hosts").and_then(ListRef::from_value)?;
+        if described.is_empty() {
+            session.report(
+                Finding::error(format!("the environment `{name}` has no hosts"))
+                    .at(&session.argument_value(&call, "hosts"), "a bundle for nobody"),
+            );
+        }
+        for (number, value) in described.iter().enumerate() {
+            let place = session.element(&call, "hosts", number);
+            let (host, whole) = build::host(session, &mut evaluator, &name, value, &place);
             complete &= whole;
             hosts.extend(host);
         }
@@ -170,11 +172,15 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
 /// The environment's file; a name that does not exist is explained.
 fn environment_path(session: &mut Session, environment: &str) -> Option<SourcePath> {
     let path = SourcePath(format!("environments/{environment}.star"));
-    if environment.parse::<crate::bundle::names::Label>().is_err() {
-        session.report(
-            Finding::error(format!("`{}` is not the name of an environment", environment.escape_debug()))
-                .help("name a file of `environments/` without its `.star`"),
-        );
+    if environment.parse::<Label>().is_err() {
+        let shown = environment.escape_debug();
+        let finding = Finding::error(format!("`{shown}` is not the name of an environment"))
+            .note("a name has at most 64 of a-z, 0-9, `-` and `_`, the first a letter or digit");
+        let stem = environment.rsplit('/').next().and_then(|file| file.strip_suffix(".star"));
+        session.report(match stem.filter(|stem| stem.parse::<Label>().is_ok()) {
+            Some(stem) => finding.help(format!("did you mean `{stem}`?")),
+            None => finding.help("name a file of `environments/` without its `.star`"),
+        });
         return None;
     }
     match session.tree.read(&path) {
@@ -192,11 +198,4 @@ fn environment_path(session: &mut Session, environment: &str) -> Option<SourcePa
         }
         _ => Some(path),
     }
-}
-
-/// The name most like `wrong`, if any is like it.
-pub(super) fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name));
-    let allowed = (wrong.chars().count() / 3).max(1);
-    scored.filter(|(distance, _)| *distance <= allowed).min().map(|(_, name)| name)
 }

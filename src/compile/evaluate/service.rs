@@ -10,13 +10,14 @@ use starlark::values::typing::TypeCompiled;
 use starlark::values::{Heap, Value};
 
 use super::super::finding::Finding;
+use super::super::similar::closest;
 use super::super::source::Span;
-use super::builtins::{DEFINITION, SERVICE, field, place_of};
-use super::closest;
+use super::builtins::{DEFINITION, OPTION, SERVICE, field, place_of};
 use super::session::Session;
+use crate::bundle::names::Label;
 
 /// Option names that every service has.
-const EVERY_SERVICE: [&str; 2] = ["name", "uses"];
+pub(super) const EVERY_SERVICE: [&str; 2] = ["name", "uses"];
 
 /// A module as its `module()` call stated it.
 #[derive(Clone)]
@@ -71,16 +72,17 @@ impl<'v> Definition<'v> {
 }
 
 impl<'v> Instance<'v> {
-    /// Reads one element of `services`, and checks its options. `host` is the place of the host.
-    pub(super) fn of(session: &mut Session, heap: Heap<'v>, host: &Span, value: Value<'v>) -> Option<Self> {
+    /// Reads one element of `services`, which stands at `place`, and checks its options.
+    pub(super) fn of(session: &mut Session, heap: Heap<'v>, place: &Span, value: Value<'v>) -> Option<Self> {
         let definition = field(value, SERVICE).and_then(|definition| Definition::of(session, definition));
         let (Some(definition), Some(span)) = (definition, place_of(value)) else {
-            let services = session.argument_value(host, "services");
-            session.report(
+            let finding =
                 Finding::error(format!("a host's services must be services, not {}", value.get_type()))
-                    .at(&services, "")
-                    .help("call the module: `postgresql()`, not `postgresql`"),
-            );
+                    .at(place, "");
+            session.report(match value.get_type() {
+                "function" => finding.help("call the module: `postgresql()`, not `postgresql`"),
+                _ => finding.help("write calls of modules: `services = [postgresql(), …]`"),
+            });
             return None;
         };
         let given: Vec<(String, Value<'v>)> = entries(field(value, "options")?);
@@ -102,18 +104,24 @@ fn service_name(
     span: &Span,
     given: &[(String, Value<'_>)],
 ) -> String {
-    let Some((_, value)) = given.iter().find(|(key, _)| key == "name") else {
-        return definition.name.clone();
-    };
-    if let Some(name) = value.unpack_str() {
-        return name.to_owned();
-    }
     let place = session.argument_value(span, "name");
-    session.report(
-        Finding::error("a service's `name` must be a string")
-            .at(&place, format!("this is {}", value.get_type())),
-    );
-    definition.name.clone()
+    let finding = match given.iter().find(|(key, _)| key == "name").map(|(_, value)| *value) {
+        None => match definition.name.parse::<Label>() {
+            Ok(name) => return name.to_string(),
+            Err(message) => Finding::error(format!("the service's name: {message}"))
+                .at(&place, "called like its module")
+                .help("give it another name: `name = \"…\"`"),
+        },
+        Some(value) => match value.unpack_str().map(str::parse::<Label>) {
+            Some(Ok(name)) => return name.to_string(),
+            Some(Err(message)) => Finding::error(format!("the service's name: {message}")).at(&place, ""),
+            None => Finding::error("a service's `name` must be a string")
+                .at(&place, format!("this is {}", value.get_type())),
+        },
+    };
+    session.report(finding);
+    // Some name that is sound and nobody else's, so that only this one is told.
+    format!("service-{}", span.start)
 }
 
 fn uses(session: &mut Session, span: &Span, given: &[(String, Value<'_>)]) -> BTreeMap<String, String> {
@@ -204,17 +212,9 @@ fn right_type<'v>(
     option: Value<'v>,
     value: Value<'v>,
 ) -> bool {
-    let compiled = field(option, "type").map(|wanted| TypeCompiled::new(wanted, heap));
-    let Some(Ok(compiled)) = compiled else {
-        session.report(
-            Finding::error(format!(
-                "option `{name}` of `{}` is not declared by `option(TYPE, doc = …)`",
-                definition.name
-            ))
-            .at(&definition.span, ""),
-        );
-        return true;
-    };
+    // `option()` took no other than a type.
+    let compiled = field(option, OPTION).and_then(|wanted| TypeCompiled::new(wanted, heap).ok());
+    let Some(compiled) = compiled else { return true };
     if compiled.matches(value) {
         return true;
     }

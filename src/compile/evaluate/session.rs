@@ -9,6 +9,7 @@ use starlark::environment::{FrozenModule, Globals};
 use super::super::finding::Finding;
 use super::super::item::Item;
 use super::super::source::{SourcePath, Sources, Span};
+use super::builtins::PRELUDE;
 use super::index::{Index, range};
 use super::limits;
 use super::tree::Tree;
@@ -72,30 +73,49 @@ impl Session {
         )
     }
 
+    /// The place of one element of an argument that is written as a list, or the argument's.
+    pub(super) fn element(&self, span: &Span, name: &str, number: usize) -> Span {
+        let elements = self.call(span).and_then(|call| call.elements.get(name));
+        elements.and_then(|elements| elements.get(number)).map_or_else(
+            || self.argument_value(span, name),
+            |(start, end)| Span { file: span.file.clone(), start: *start, end: *end },
+        )
+    }
+
     /// Turns an error of the language into a finding. `context` is a further place that takes part.
     pub(super) fn report_error(&mut self, error: &starlark::Error, context: Option<(&Span, String)>) {
-        let text = limits::in_our_words(error.without_diagnostic().to_string());
+        let text = in_our_words(error.without_diagnostic().to_string());
         let mut lines = text.lines();
         let first = lines.next().unwrap_or("evaluation failed").trim_end_matches('.');
         let (message, suggestion) = match first.split_once(", did you mean ") {
             Some((message, suggestion)) => (message, Some(suggestion.trim_end_matches('?'))),
             None => (first, None),
         };
-        let mut finding = Finding::error(lower_first(message));
-        if let Some(place) = error.span().map(span_of).filter(|span| self.sources.0.contains_key(&span.file))
-        {
-            finding = finding.at(&place, "");
-        }
+        let known = |span: &Span| self.sources.0.contains_key(&span.file);
+        let frames = error.call_stack().frames.iter().rev();
+        let mut places = frames.filter_map(|frame| frame.location.as_ref()).map(span_of);
+        // An error inside the prelude is an error of the call that led there.
+        let place = error.span().map(span_of).filter(known).or_else(|| places.find(known));
+        let mut finding = match (wrong_argument(message), &place) {
+            (Some(wrong), Some(call)) => {
+                Finding::error(format!("`{}` must be `{}`", wrong.parameter, wrong.expected)).at(
+                    &self.argument_value(call, wrong.parameter),
+                    format!("this is `{}`", wrong.actual.replace("NoneType", "None")),
+                )
+            }
+            (_, Some(place)) => Finding::error(lower_first(message)).at(place, ""),
+            (_, None) => Finding::error(lower_first(message)),
+        };
         for line in lines.map(str::trim).filter(|line| !line.is_empty()) {
             finding = match line.strip_prefix("help: ") {
                 Some(help) => finding.help(help),
                 None => finding.note(line),
             };
         }
+        let primary = place;
         for frame in error.call_stack().frames.iter().rev() {
             let Some(place) = frame.location.as_ref().map(span_of) else { continue };
-            let outer = finding.primary.as_ref().is_none_or(|primary| primary.span != place);
-            if outer && self.sources.0.contains_key(&place.file) {
+            if Some(&place) != primary.as_ref() && self.sources.0.contains_key(&place.file) {
                 finding = finding.and_at(&place, format!("in the call of `{}`", frame.name));
             }
         }
@@ -114,6 +134,31 @@ impl Session {
 pub(super) fn span_of(place: &FileSpan) -> Span {
     let (start, end) = range(place.span);
     Span { file: SourcePath(place.filename().to_owned()), start, end }
+}
+
+/// The language's words in ours, where it speaks of what is not seen from outside.
+fn in_our_words(text: String) -> String {
+    // What a module says with `fail()` is its own.
+    match text.strip_prefix("fail: ") {
+        Some(said) => said.to_owned(),
+        None => limits::in_our_words(text).replace(&format!("`{PRELUDE}."), "`"),
+    }
+}
+
+/// An argument of another type than its parameter.
+struct WrongArgument<'a> {
+    parameter: &'a str,
+    expected: &'a str,
+    actual: &'a str,
+}
+
+/// Takes ``Type of parameter `hosts` doesn't match, expected `list`, actual `int (repr: 1)` `` apart.
+fn wrong_argument(text: &str) -> Option<WrongArgument<'_>> {
+    let (parameter, rest) =
+        text.strip_prefix("Type of parameter `")?.split_once("` doesn't match, expected `")?;
+    let (expected, rest) = rest.split_once("`, actual `")?;
+    let (actual, _) = rest.split_once(" (repr:")?;
+    Some(WrongArgument { parameter, expected, actual })
 }
 
 fn lower_first(text: &str) -> String {

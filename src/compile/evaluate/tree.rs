@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::source::SourcePath;
 
+/// The largest file that is read as text.
+const LARGEST: u64 = 16 << 20;
+
 /// A directory that nothing is read from but by a path inside it.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -37,8 +40,23 @@ impl Tree {
                 "a symbolic link on its way leads out of the source root".to_owned(),
             ));
         }
+        // A pipe would be waited for without end, a device read so.
+        let metadata = fs::metadata(&real).map_err(|error| self.explain(&full, &error))?;
+        if metadata.is_dir() {
+            return Err(Refusal::Unreadable("it is a folder".to_owned()));
+        }
+        if !metadata.is_file() {
+            return Err(Refusal::Unreadable("it is no regular file".to_owned()));
+        }
+        if metadata.len() > LARGEST {
+            return Err(Refusal::Unreadable(format!("it is larger than {} MiB", LARGEST >> 20)));
+        }
         let bytes = fs::read(&real).map_err(|error| self.explain(&full, &error))?;
-        String::from_utf8(bytes).map_err(|_| Refusal::Unreadable("it is not UTF-8 text".to_owned()))
+        String::from_utf8(bytes).map_err(|error| {
+            let sound = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            let line = sound.matches('\n').count() + 1;
+            Refusal::Unreadable(format!("it is not UTF-8 text: line {line} holds something else"))
+        })
     }
 
     fn explain(&self, full: &Path, error: &io::Error) -> Refusal {

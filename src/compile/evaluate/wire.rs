@@ -166,12 +166,37 @@ pub(super) fn order(session: &mut Session, services: &[Instance<'_>], wires: &[O
         let Some(ready) = ready else { break };
         order.push(open.remove(ready));
     }
-    if let Some(&first) = open.first() {
-        let names: Vec<&str> = open.iter().map(|&number| services[number].name.as_str()).collect();
-        session.report(
-            Finding::error(format!("these services need facts of each other: {}", names.join(", ")))
-                .at(&services[first].span, "one of the circle"),
-        );
+    if !open.is_empty() {
+        session.report(circle(services, wires, &open));
     }
     order
+}
+
+/// The circle that the first of these services hangs on.
+fn circle(services: &[Instance<'_>], wires: &[Option<Wires>], open: &[usize]) -> Finding {
+    let next = |number: usize| {
+        let needs = wires[number].iter().flatten();
+        needs
+            .filter_map(|(fact, provider)| Some((fact, (*provider)?)))
+            .find(|(_, other)| open.contains(other))
+    };
+    let mut way: Vec<(usize, &String, usize)> = Vec::new();
+    let mut number = open[0];
+    while let Some((fact, provider)) = next(number) {
+        if let Some(start) = way.iter().position(|(known, ..)| *known == number) {
+            way.drain(..start);
+            break;
+        }
+        way.push((number, fact, provider));
+        number = provider;
+    }
+    let names: Vec<String> = way.iter().map(|(number, ..)| format!("`{}`", services[*number].name)).collect();
+    let mut finding =
+        Finding::error(format!("these services need facts of each other: {}", names.join(", ")));
+    for (step, (number, fact, provider)) in way.iter().enumerate() {
+        let words = format!("takes `{fact}` from `{}`", services[*provider].name);
+        let span = &services[*number].span;
+        finding = if step == 0 { finding.at(span, words) } else { finding.and_at(span, words) };
+    }
+    finding.help("break the circle: one of these modules must do without the other's fact")
 }

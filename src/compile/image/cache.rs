@@ -5,13 +5,13 @@
 //! blobs/DIGEST    the compressed layer
 //! ```
 //!
-//! A cache may be deleted at any time, or be damaged: what is read from it is hashed first, and what does not fit is made anew.
+//! A cache may be deleted at any time, be damaged or be read-only: what is read from it is hashed first, what does not fit is made
+//! anew, and what cannot be kept is not kept. Nothing about it fails a build.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -35,14 +35,9 @@ struct Record {
 }
 
 impl Cache {
-    /// Uses `directory`, which is made if it is missing.
-    pub(super) fn open(directory: &Path) -> anyhow::Result<Self> {
-        let cache = Self { layers: directory.join("layers"), blobs: directory.join("blobs") };
-        for folder in [&cache.layers, &cache.blobs] {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the cache directory {}", folder.display()))?;
-        }
-        Ok(cache)
+    /// Uses `directory`, which is made when something is to be kept.
+    pub(super) fn at(directory: &Path) -> Self {
+        Self { layers: directory.join("layers"), blobs: directory.join("blobs") }
     }
 
     /// The layer under this key, if it is there and sound.
@@ -53,28 +48,21 @@ impl Cache {
         Some(Packed { blob, diff_id: record.diff_id })
     }
 
-    /// Keeps a layer, and gives it back.
-    pub(super) fn put(&self, key: Digest, packed: Packed) -> anyhow::Result<Packed> {
+    /// Keeps a layer if that can be done. The blob goes first: a record never names what was not written.
+    pub(super) fn put(&self, key: Digest, packed: &Packed) {
         let Blob { digest, size, .. } = packed.blob;
         let record = Record { diff_id: packed.diff_id, digest, size };
-        write(&self.blobs, digest, |file| packed.blob.copy(file))?;
-        let record = oci::canonical_json(&record)?;
-        write(&self.layers, key, |file| file.write_all(&record))?;
-        Ok(packed)
+        let Ok(record) = oci::canonical_json(&record) else { return };
+        let _ = write(&self.blobs, digest, |file| packed.blob.copy(file))
+            .and_then(|()| write(&self.layers, key, |file| file.write_all(&record)));
     }
 }
 
 /// Writes a file whole or not at all. It may still be lost with the power: a reader checks it.
-fn write(
-    folder: &Path,
-    name: Digest,
-    content: impl FnOnce(&mut fs::File) -> std::io::Result<()>,
-) -> anyhow::Result<()> {
-    let attempt = || -> std::io::Result<()> {
-        let mut file = NamedTempFile::new_in(folder)?;
-        content(file.as_file_mut())?;
-        file.persist(folder.join(name.hex()))?;
-        Ok(())
-    };
-    attempt().with_context(|| format!("cannot write into the cache directory {}", folder.display()))
+fn write(folder: &Path, name: Digest, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut file = NamedTempFile::new_in(folder)?;
+    content(file.as_file_mut())?;
+    file.persist(folder.join(name.hex()))?;
+    Ok(())
 }

@@ -44,10 +44,10 @@ pub(super) fn pack(files: &Files<'_>, cache: Option<&Cache>) -> anyhow::Result<P
         }
         Ok(())
     })?;
-    match cache {
-        Some(cache) => cache.put(key, packed),
-        None => Ok(packed),
+    if let Some(cache) = cache {
+        cache.put(key, &packed);
     }
+    Ok(packed)
 }
 
 /// `a` and `a/b` of `a/b/c`.

@@ -40,12 +40,12 @@ pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
     images.iter().map(|(name, built)| (name.clone(), built.manifest.digest)).collect()
 }
 
-/// Builds all images of a host. Layers that are in the cache directory are taken from there, others are put there.
+/// Builds all images of a host. Layers that are in the cache directory are taken from there, others are put there if they can be.
 ///
 /// # Errors
 /// A payload that changed since it was hashed, a path that no archive can hold, a full disk.
 pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyhow::Result<Images> {
-    let cache = cache.map(Cache::open).transpose()?;
+    let cache = cache.map(Cache::at);
     let mut images = Images::new();
     for (name, image) in &host.images {
         let built = build(image, payloads, cache.as_ref());

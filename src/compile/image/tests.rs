@@ -44,7 +44,7 @@ fn payloads(root: &TempDir) -> Payloads {
 }
 
 fn built(root: &TempDir, cache: Option<&Path>) -> Built {
-    let cache = cache.map(|path| Cache::open(path).unwrap());
+    let cache = cache.map(Cache::at);
     build(&image(), &payloads(root), cache.as_ref()).unwrap()
 }
 
@@ -149,10 +149,29 @@ fn the_cache_changes_nothing_and_heals() {
 }
 
 #[test]
+fn a_cache_that_cannot_be_used_fails_nothing() {
+    let (root, folder) = (tree(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("file");
+    fs::write(&file, "no folder").unwrap();
+    let damaged = folder.path().join("damaged");
+    let expected = built(&root, Some(&damaged));
+    for kept in ["blobs", "layers"] {
+        for entry in fs::read_dir(damaged.join(kept)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
+    }
+    for cache in [&file, &damaged] {
+        assert_eq!(built(&root, Some(cache)).manifest.digest, expected.manifest.digest);
+    }
+}
+
+#[test]
 fn a_cached_layer_is_not_packed_again() {
     let (root, cache) = (tree(), tempfile::tempdir().unwrap());
     let payloads = payloads(&root);
-    let open = Cache::open(cache.path()).unwrap();
+    let open = Cache::at(cache.path());
     build(&image(), &payloads, Some(&open)).unwrap();
     fs::remove_dir_all(root.path().join("rootfs")).unwrap();
     fs::remove_file(root.path().join("app")).unwrap();

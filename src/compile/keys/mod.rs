@@ -7,7 +7,7 @@ mod table;
 mod version;
 
 pub use table::Life;
-pub use version::{Program, Version, Versions};
+pub use version::{Program, Versions};
 
 use super::similar::closest;
 use table::{quadlet, systemd};

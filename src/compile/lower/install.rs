@@ -80,10 +80,10 @@ pub(super) fn links(name: &UnitName, sections: &Sections) -> Result<Vec<(String,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::render::ini;
+    use crate::compile::ini;
 
     fn links_of(name: &str, install: &str) -> Vec<(String, String)> {
-        let sections = ini::parse(&format!("[Install]\n{install}")).unwrap();
+        let sections = ini::sections(&format!("[Install]\n{install}"));
         links(&name.parse().unwrap(), &sections).unwrap()
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn names_that_are_no_units_are_errors() {
         for install in ["WantedBy=../x.target", "WantedBy=multi-user", "Alias=b.socket", "Alias=x/b.service"]
         {
-            let sections = ini::parse(&format!("[Install]\n{install}")).unwrap();
+            let sections = ini::sections(&format!("[Install]\n{install}"));
             assert!(links(&"a.service".parse().unwrap(), &sections).is_err(), "{install}");
         }
     }

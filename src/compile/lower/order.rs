@@ -68,12 +68,12 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::render::ini;
+    use crate::compile::ini;
 
     fn sorted(units: &[(&str, &str)]) -> Vec<String> {
         let mut order = Order::default();
         for (name, text) in units {
-            let (name, sections) = (name.parse().unwrap(), ini::parse(text).unwrap());
+            let (name, sections) = (name.parse().unwrap(), ini::sections(text));
             order.add_sections(&name, &sections, |word| word.parse().ok());
             order.add_trigger(&name, &[&sections]);
         }

@@ -4,12 +4,12 @@ use super::*;
 use crate::bundle::manifest::{FileEntry, Role, UnitEntry};
 use crate::bundle::names::{AccountName, HostPath};
 use crate::compile::host::{Directory, File, Group, Quadlet, Unit, UnitBody, User};
+use crate::compile::ini;
 use crate::compile::item::{Os, Sections};
-use crate::compile::render::ini;
 use crate::compile::source::SourcePath;
 
 fn sections(text: &str) -> Sections {
-    ini::parse(text).unwrap()
+    ini::sections(text)
 }
 
 fn unit(service: &str, name: &str, body: UnitBody) -> Unit {

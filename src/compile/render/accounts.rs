@@ -51,8 +51,13 @@ fn number(id: Option<u32>) -> String {
     id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
+/// A field of /etc/passwd can hold this text.
+pub fn fits_passwd(text: &str) -> bool {
+    !text.contains(|c: char| c == ':' || c.is_control())
+}
+
 fn description(user: &AccountName, text: &str) -> Result<String, String> {
-    if text.contains(|c: char| c == ':' || c.is_control()) {
+    if !fits_passwd(text) {
         return Err(format!(
             "the description of user `{user}` holds a colon or a control character, which /etc/passwd cannot hold"
         ));

@@ -1,4 +1,4 @@
-//! Unit files and Quadlet files: sections to text and back, and the quoting of command lines inside them.
+//! Unit files and Quadlet files: sections to text, and the quoting of command lines inside them. [`crate::compile::ini`] reads them.
 //!
 //! A value in [`Sections`] is raw: what stands after the `=` in the file, on one line. [`command`], [`environment`] and
 //! [`container_environment`] make raw values out of plain text; nothing else does.
@@ -6,12 +6,13 @@
 
 use std::fmt::Write as _;
 
+use crate::compile::ini::continues;
 use crate::compile::item::Sections;
 
 /// The text of a unit or Quadlet file; `header` becomes a comment in its first line.
 ///
-/// Total on purpose: what [`problem`] complains about is written as near as the syntax can hold it, and can never become another
-/// line, key or section.
+/// Total on purpose: what `check` complains about is written as near as the syntax can hold it, and can never become another line,
+/// key or section.
 pub fn render(header: &str, sections: &Sections) -> String {
     let mut text = format!("# {}\n", one_line(header));
     for (name, entries) in sections {
@@ -23,124 +24,14 @@ pub fn render(header: &str, sections: &Sections) -> String {
     text
 }
 
-/// What about these sections no unit file can hold, if there is something: for `check`, before they are rendered.
-pub fn problem(sections: &Sections) -> Option<String> {
-    sections.iter().find_map(|(name, entries)| {
-        section_problem(name).or_else(|| entries.iter().find_map(|(key, value)| entry_problem(key, value)))
-    })
-}
-
-fn section_problem(name: &str) -> Option<String> {
-    let good = !name.is_empty() && !name.contains(|c: char| matches!(c, '[' | ']') || c.is_control());
-    (!good).then(|| format!("`{}` is no section name", name.escape_debug()))
-}
-
-fn entry_problem(key: &str, value: &str) -> Option<String> {
-    let good = key.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !good {
-        return Some(format!("`{}` is no key", key.escape_debug()));
-    }
-    if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Some(format!(
-            "the value of `{key}` holds a line break or another control character: write a list in place of a text with several lines"
-        ));
-    }
-    if ends_in_continuation(value) {
-        return Some(format!("the value of `{key}` ends in a backslash, which would swallow the next line"));
-    }
-    None
-}
-
 /// `text` without what would end the line or join the next one to it.
 fn one_line(text: &str) -> String {
     let line: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut line = line.trim().to_owned();
-    if ends_in_continuation(&line) {
+    if continues(&line) {
         line.pop();
     }
     line
-}
-
-/// systemd pairs backslashes from the left; an odd number at the end joins the next line.
-fn ends_in_continuation(line: &str) -> bool {
-    line.bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 1
-}
-
-/// A line that does not parse: its number, from 1, and what is wrong with it.
-pub type SyntaxError = (usize, String);
-
-/// Reads a unit or Quadlet file as systemd does; values stay raw, repeated sections are merged in order.
-///
-/// # Errors
-/// The first line that is neither a comment, a section nor an assignment.
-pub fn parse(text: &str) -> Result<Sections, SyntaxError> {
-    let mut sections = Sections::new();
-    let mut current = None;
-    for (number, line) in logical_lines(text) {
-        match parse_line(&line).map_err(|message| (number, message))? {
-            Line::Section(name) => current = Some(section_index(&mut sections, name)),
-            Line::Entry(key, value) => {
-                let index = current
-                    .ok_or_else(|| (number, format!("`{}` stands before any section", key.escape_debug())))?;
-                sections[index].1.push((key.to_owned(), value.to_owned()));
-            }
-        }
-    }
-    Ok(sections)
-}
-
-/// What a line that is no comment can say.
-enum Line<'a> {
-    Section(&'a str),
-    Entry(&'a str, &'a str),
-}
-
-fn parse_line(line: &str) -> Result<Line<'_>, String> {
-    if let Some(rest) = line.strip_prefix('[') {
-        let name = rest.strip_suffix(']').ok_or("the section header has no `]` at its end")?;
-        return section_problem(name).map_or(Ok(Line::Section(name)), Err);
-    }
-    let (key, value) = line.split_once('=').ok_or_else(|| {
-        format!("`{}` is neither a comment, a `[Section]` nor `Key=value`", line.escape_debug())
-    })?;
-    let (key, value) = (key.trim_end(), value.trim_start());
-    entry_problem(key, value).map_or(Ok(Line::Entry(key, value)), Err)
-}
-
-fn section_index(sections: &mut Sections, name: &str) -> usize {
-    sections.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-        sections.push((name.to_owned(), Vec::new()));
-        sections.len() - 1
-    })
-}
-
-/// Lines without comments and empty ones, continued lines joined, each with the number of its first line.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = line.trim_start();
-        // Also between continued lines, where systemd skips a comment without ending the continuation.
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        let (number, mut joined) = open.take().unwrap_or((index + 1, String::new()));
-        joined.push_str(line);
-        if ends_in_continuation(&joined) {
-            joined.pop();
-            joined.push(' ');
-            open = Some((number, joined));
-        } else {
-            lines.push((number, joined));
-        }
-    }
-    lines.extend(open);
-    lines.retain_mut(|(_, line)| {
-        line.truncate(line.trim_end().len());
-        !line.is_empty()
-    });
-    lines
 }
 
 /// One command line out of plain arguments: for `ExecStart=` and its like.
@@ -162,10 +53,14 @@ pub fn container_command<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) 
     let arguments: Vec<S> = arguments.into_iter().collect();
     for argument in &arguments {
         match argument.as_ref() {
-            "" => return Err("Quadlet drops an empty argument and all that follow it".to_owned()),
+            "" => {
+                return Err(
+                    "an empty argument ends a command: Quadlet drops it and all that follow".to_owned()
+                );
+            }
             ";" => {
                 return Err(
-                    "Quadlet unquotes the argument `;`, and systemd takes it for the end of the command"
+                    "the argument `;` ends a command: Quadlet unquotes it, and systemd begins another"
                         .to_owned(),
                 );
             }
@@ -247,46 +142,6 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_named() {
-        for (key, value) in [("", "x"), ("A B", "x"), ("#A", "x"), ("A", "x\ny"), ("A", "x\\"), ("A=B", "x")]
-        {
-            assert!(problem(&sections(&[("Unit", &[(key, value)])])).is_some(), "{key:?} {value:?}");
-        }
-        for name in ["", "a]b", "a\nb"] {
-            assert!(problem(&sections(&[(name, &[])])).is_some(), "{name:?}");
-        }
-        assert_eq!(problem(&sections(&[("Unit", &[("X-Rick-Groups", "a\tb\\\\")])])), None);
-    }
-
-    #[test]
-    fn parsing_follows_systemd() {
-        let text = "\u{feff}# a comment\n; another\n[Unit]\n  Description = Some thing  \n\n[Service]\r\n\
-                    ExecStart=/bin/sh \\\n# inside\n   -c \\\n  'a; b'\nEnvironment=\n[Unit]\nAfter=a.service\n\
-                    [Install]\nWantedBy=x.target \\";
-        let expected = sections(&[
-            ("Unit", &[("Description", "Some thing"), ("After", "a.service")]),
-            ("Service", &[("ExecStart", "/bin/sh  -c  'a; b'"), ("Environment", "")]),
-            ("Install", &[("WantedBy", "x.target")]),
-        ]);
-        assert_eq!(parse(text).unwrap(), expected);
-    }
-
-    #[test]
-    fn syntax_errors_know_their_line() {
-        for (text, line) in [
-            ("A=b", 1),
-            ("[Unit]\nnonsense", 2),
-            ("[Unit]\n\n=x", 3),
-            ("[Unit\nA=b", 1),
-            ("[]\n", 1),
-            ("[Unit]\nA=x \\\n y\nB", 4),
-            ("[Unit]\nA B=x", 2),
-        ] {
-            assert_eq!(parse(text).unwrap_err().0, line, "{text:?}");
-        }
-    }
-
-    #[test]
     fn arguments_are_quoted_only_where_they_must() {
         for (argument, expected) in [
             ("/usr/bin/app", "/usr/bin/app"),
@@ -331,23 +186,13 @@ mod tests {
             let entries: Vec<(String, String)> =
                 entries.into_iter().map(|(key, value)| (key, value.trim().to_owned())).collect();
             let unit = vec![("Unit".to_owned(), entries)];
-            prop_assert_eq!(problem(&unit), None);
-            prop_assert_eq!(parse(&render("x", &unit)).unwrap(), unit);
+            prop_assert_eq!(crate::compile::ini::sections(&render("x", &unit)), unit);
         }
 
         #[test]
         fn any_command_is_one_sound_value(arguments in prop::collection::vec("[^\\x00]{0,12}", 0..4)) {
             let unit = vec![("Service".to_owned(), vec![("ExecStart".to_owned(), command(&arguments))])];
-            prop_assert_eq!(problem(&unit), None);
-            prop_assert_eq!(parse(&render("x", &unit)).unwrap(), unit);
-        }
-
-        #[test]
-        fn parsing_any_text_gives_sections_that_render_the_same(text in "[\\[\\]=#;\\\\\n A-C\"']{0,60}") {
-            if let Ok(unit) = parse(&text) {
-                prop_assert_eq!(problem(&unit), None);
-                prop_assert_eq!(parse(&render("x", &unit)).unwrap(), unit);
-            }
+            prop_assert_eq!(crate::compile::ini::sections(&render("x", &unit)), unit);
         }
     }
 }

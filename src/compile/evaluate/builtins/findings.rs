@@ -43,7 +43,7 @@ fn finding<'v>(
     at: NoneOr<Value<'v>>,
     help: NoneOr<&str>,
 ) -> Made<'v> {
-    let place = at.into_option().and_then(place_of).map_or_else(|| place(eval, 0), Ok)?;
+    let place = at.into_option().and_then(place_of).map_or_else(|| place(eval), Ok)?;
     let mut finding = finding.at(&place, "");
     if let NoneOr::Other(help) = help {
         finding = finding.help(help);

@@ -270,7 +270,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
 
 /// A path in the source tree, as written in the file that calls.
 fn source_path(eval: &Evaluator<'_, '_, '_>, written: &str) -> anyhow::Result<SourcePath> {
-    let caller = place(eval, 0)?.file;
+    let caller = place(eval)?.file;
     resolve(folder_of(&caller.0), written)
         .map_err(|why| anyhow::anyhow!("cannot use the source path `{written}`: {why}"))
 }

@@ -12,8 +12,10 @@ use starlark::values::list::{ListRef, UnpackList};
 use starlark::values::none::NoneType;
 use starlark::values::structs::AllocStruct;
 use starlark::values::tuple::UnpackTuple;
+use starlark::values::typing::TypeCompiled;
 
-use super::{AT, DEFINITION, DEFINITIONS, ENVIRONMENT, SERVICE, place_value};
+use super::shape::{self, Shape};
+use super::{AT, DEFINITION, DEFINITIONS, ENVIRONMENT, OPTION, SERVICE, place_value};
 
 /// What gives an environment its structure.
 #[starlark_module]
@@ -29,7 +31,7 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         }
         let heap = eval.heap();
         let fields =
-            [("name", heap.alloc(name)), ("hosts", heap.alloc(hosts.items)), (AT, place_value(eval, 0)?)];
+            [("name", heap.alloc(name)), ("hosts", heap.alloc(hosts.items)), (AT, place_value(eval)?)];
         eval.module().set(ENVIRONMENT, heap.alloc(AllocStruct(fields)));
         Ok(NoneType)
     }
@@ -49,7 +51,7 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("domain", heap.alloc(domain)),
             ("os", heap.alloc(os)),
             ("services", heap.alloc(services.items)),
-            (AT, place_value(eval, 0)?),
+            (AT, place_value(eval)?),
         ])))
     }
 
@@ -61,7 +63,20 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let heap = eval.heap();
-        let mut fields = vec![("type", r#type), ("doc", heap.alloc(doc)), (AT, place_value(eval, 0)?)];
+        let Ok(compiled) = TypeCompiled::new(r#type, heap) else {
+            anyhow::bail!(
+                "an option's type must be a type, such as `str` or `list[int]`, not {}",
+                r#type.get_type()
+            )
+        };
+        if let Some(default) = default.filter(|default| !compiled.matches(*default)) {
+            anyhow::bail!(
+                "the default must be `{}`, as the option is, not {}",
+                compiled.as_ty(),
+                default.get_type()
+            );
+        }
+        let mut fields = vec![(OPTION, r#type), ("doc", heap.alloc(doc))];
         fields.extend(default.map(|default| ("default", default)));
         Ok(heap.alloc(AllocStruct(fields)))
     }
@@ -78,6 +93,14 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         finish: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
+        shape::check(&Shape {
+            build,
+            finish,
+            options: &options,
+            facts: [&requires, &wants],
+            provides: &provides.items,
+            collects: &collects,
+        })?;
         let heap = eval.heap();
         let copy = |dict: &DictRef<'v>| heap.alloc(AllocDict(dict.iter()));
         let definition = heap.alloc(AllocStruct([
@@ -90,8 +113,7 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("provides", heap.alloc(provides.items)),
             ("collects", copy(&collects)),
             ("finish", finish),
-            // The call of `module()` in the module's own file, one frame further out than the prelude's.
-            (AT, place_value(eval, 1)?),
+            (AT, place_value(eval)?),
         ]));
         let known = eval.module().get(DEFINITIONS);
         let mut all: Vec<Value<'v>> =
@@ -113,10 +135,6 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         }
         let heap = eval.heap();
         let options = heap.alloc(AllocDict(options.iter()));
-        Ok(heap.alloc(AllocStruct([
-            (SERVICE, definition),
-            ("options", options),
-            (AT, place_value(eval, 1)?),
-        ])))
+        Ok(heap.alloc(AllocStruct([(SERVICE, definition), ("options", options), (AT, place_value(eval)?)])))
     }
 }

@@ -37,6 +37,11 @@ pub(super) fn texts(builder: &mut GlobalsBuilder) {
         Ok(ini::command(&arguments.items))
     }
 
+    /// A command line for `Exec=` and `PodmanArgs=` of a container, each argument quoted.
+    fn container_command(#[starlark(args)] arguments: UnpackTuple<String>) -> anyhow::Result<String> {
+        ini::container_command(&arguments.items).map_err(anyhow::Error::msg)
+    }
+
     /// An assignment for `Environment=` of a unit, quoted.
     fn variable(
         #[starlark(require = pos)] name: &str,

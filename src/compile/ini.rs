@@ -1,39 +1,42 @@
-//! The text of a unit or Quadlet file → sections and entries that know where they stand.
+//! The syntax of unit and Quadlet files: text → sections and entries that know where they stand. [`super::render::ini`] is the way
+//! back.
 //!
-//! systemd's own rules, as in [`super::super::render::ini::parse`], which keeps no places: a trailing backslash continues a
-//! line, comment lines inside a continuation are skipped, and values are stripped but otherwise left as they are. What cannot
-//! be parsed is said for every line at once.
+//! systemd's own rules: a trailing backslash continues a line, comment lines inside a continuation are skipped, and values are
+//! stripped but otherwise left as they are. What cannot be parsed is said for every line at once.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::ops::Range;
 
+use super::item::Sections;
+
 /// `[Section]` and what stands below it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) name: String,
-    pub(super) range: Range<usize>,
-    pub(super) entries: Vec<Assignment>,
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) range: Range<usize>,
+    pub(crate) entries: Vec<Assignment>,
 }
 
 /// `Key=value`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Assignment {
-    pub(super) key: String,
-    pub(super) value: String,
+pub(crate) struct Assignment {
+    pub(crate) key: String,
+    pub(crate) value: String,
     /// The key's place.
-    pub(super) key_range: Range<usize>,
+    pub(crate) key_range: Range<usize>,
     /// The value's place, as far as it stands in the first line.
-    pub(super) value_range: Range<usize>,
+    pub(crate) value_range: Range<usize>,
 }
 
 /// A line that is none of a section, an assignment, a comment and nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) range: Range<usize>,
-    pub(super) message: &'static str,
+pub(crate) struct Wrong {
+    pub(crate) range: Range<usize>,
+    pub(crate) message: &'static str,
 }
 
 /// Parses a whole text.
-pub(super) fn parse(text: &str) -> (Vec<Part>, Vec<Wrong>) {
+pub(crate) fn parse(text: &str) -> (Vec<Part>, Vec<Wrong>) {
     let mut parser = Parser::default();
     let body = text.trim_start_matches('\u{feff}');
     let mut offset = text.len() - body.len();
@@ -120,8 +123,32 @@ impl Parser {
 }
 
 /// systemd pairs backslashes from the left; an odd number at the end continues the line.
-pub(super) fn continues(line: &str) -> bool {
+pub(crate) fn continues(line: &str) -> bool {
     line.bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 1
+}
+
+/// The sections of a text that has nothing wrong in it, each name once.
+#[cfg(test)]
+pub(crate) fn sections(text: &str) -> Sections {
+    let (parts, wrong) = parse(text);
+    assert_eq!(wrong, [], "{text:?}");
+    merged(
+        parts.into_iter().map(|part| {
+            (part.name, part.entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
+        }),
+    )
+}
+
+/// Parts of the same name as one section, where the first of them stands.
+pub(crate) fn merged(parts: impl IntoIterator<Item = (String, Vec<(String, String)>)>) -> Sections {
+    let mut sections = Sections::new();
+    for (name, entries) in parts {
+        match sections.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => known.extend(entries),
+            None => sections.push((name, entries)),
+        }
+    }
+    sections
 }
 
 #[cfg(test)]
@@ -144,29 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn parsing_follows_systemd() {
+        let text = "\u{feff}# a comment\n; another\n[Unit]\n  Description = Some thing  \n\n[Service]\r\n\
+                    ExecStart=/bin/sh \\\n# inside\n   -c \\\n  'a; b'\nEnvironment=\n[Unit]\nAfter=a.service\n\
+                    [Install]\nWantedBy=x.target \\";
+        let entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let section =
+            |name: &str, entries: Vec<_>| (name.to_owned(), entries.into_iter().map(entry).collect());
+        let expected: Sections = vec![
+            section("Unit", vec![("Description", "Some thing"), ("After", "a.service")]),
+            section("Service", vec![("ExecStart", "/bin/sh  -c  'a; b'"), ("Environment", "")]),
+            section("Install", vec![("WantedBy", "x.target")]),
+        ];
+        assert_eq!(sections(text), expected);
+    }
+
+    #[test]
     fn every_wrong_line_is_told() {
         let (_, wrong) = parse("a=b\n[Unit\nhello\n");
         assert_eq!(wrong.len(), 3);
     }
 
     proptest! {
-        #[test]
-        fn what_is_read_is_what_is_rendered(text in "[\\[\\]=#;\\\\\n A-C\"']{0,60}") {
-            if let Ok(expected) = crate::compile::render::ini::parse(&text) {
-                let (parts, wrong) = parse(&text);
-                prop_assert_eq!(wrong, []);
-                let entries = |part: &Part| part.entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect::<Vec<_>>();
-                let mut seen: crate::compile::item::Sections = Vec::new();
-                for part in &parts {
-                    match seen.iter_mut().find(|(name, _)| *name == part.name) {
-                        Some((_, all)) => all.extend(entries(part)),
-                        None => seen.push((part.name.clone(), entries(part))),
-                    }
-                }
-                prop_assert_eq!(seen, expected);
-            }
-        }
-
         #[test]
         fn places_lie_in_the_text(text in "[\\[\\]=#\\\\\n Aü\u{feff}]{0,60}") {
             for part in parse(&text).0 {
