@@ -226,7 +226,7 @@ fn a_description_stays_one_field() {
     says(
         Bench::new().service("a").item("user(\"app\")", Noun::User(user)),
         &[
-            "the description of user `app` holds a `:`, a quote or a line break",
+            "the description of user `app` holds a `:` or a control character, which /etc/passwd cannot hold",
             "`home` is not a path on a host: it is not absolute",
         ],
     );
