@@ -64,15 +64,17 @@ pub(super) fn globals() -> Globals {
 
 type Made<'v> = anyhow::Result<Value<'v>>;
 
-/// The place where a file of the source called, directly or by way of the prelude. How many frames lie between is the optimiser's
-/// choice.
+/// The place where a file of the source called, directly or by way of the prelude.
+///
+/// The whole stack is looked at: how many frames lie between, and whether a function of the prelude has one of its own or was
+/// inlined, is the optimiser's choice.
 fn place(eval: &Evaluator<'_, '_, '_>) -> anyhow::Result<Span> {
-    let frames = (0..eval.call_stack_count()).filter_map(|depth| eval.call_stack_nth_location(depth));
+    let stack = eval.call_stack();
+    let mut places = stack.frames.iter().rev().filter_map(|frame| frame.location.as_ref()).map(span_of);
     // The language's own functions stand in the stack too, and so does the prelude: neither is a file of the source.
     let of_the_source =
         |place: &Span| Path::new(&place.file.0).extension().is_some_and(|kind| kind == "star");
-    let place = frames.map(|place| span_of(&place)).find(of_the_source);
-    place.ok_or_else(|| anyhow::anyhow!("called from nowhere"))
+    places.find(of_the_source).ok_or_else(|| anyhow::anyhow!("called from nowhere"))
 }
 
 fn place_value<'v>(eval: &Evaluator<'v, '_, '_>) -> Made<'v> {
