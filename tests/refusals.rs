@@ -349,7 +349,7 @@ fn an_entry_of_a_hosts_layer_leads_nowhere() {
         (
             "a larger size than any file may have",
             added(Entry { size: 300 << 20, ..Entry::file("units/app.service", b"") }),
-            "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: it has 314572800 bytes, and at most 268435456 are allowed\n",
+            "error: the files of the host layer have more than 268435456 bytes\n",
         ),
     ]);
 }
