@@ -22,6 +22,8 @@ const QUADLETS: Anchor = Anchor { place: "/etc/containers/systemd/rick", part: "
 const SYSUSERS: Anchor = Anchor { place: "/etc/sysusers.d/rick.conf", part: "sysusers.conf" };
 const TMPFILES: Anchor = Anchor { place: "/etc/tmpfiles.d/rick.conf", part: "tmpfiles.conf" };
 
+const ALL: [Anchor; 4] = [UNITS, QUADLETS, SYSUSERS, TMPFILES];
+
 /// What stands in an anchor's place.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
@@ -33,7 +35,7 @@ enum Found {
 
 /// Refuses if something that is not rick's stands where an anchor goes.
 pub fn check(state: &State) -> Result<()> {
-    for anchor in [UNITS, QUADLETS, SYSUSERS, TMPFILES] {
+    for anchor in ALL {
         if let Found::Other(what) = anchor.found(state)? {
             return Err(anchor.in_the_way(&what).into());
         }
@@ -54,6 +56,16 @@ pub fn planted(state: &State, generation: &Generation) -> Result<bool> {
 /// Plants the anchors that `generation` needs. What they lead to must be there: an anchor never dangles.
 pub fn plant(state: &State, generation: &Generation) -> Result<()> {
     needed(generation).iter().try_for_each(|anchor| anchor.plant(state))
+}
+
+/// Removes the anchors that are planted.
+pub fn uproot(state: &State) -> Result<()> {
+    for anchor in ALL {
+        if anchor.found(state)? == Found::Ours {
+            durable::remove_file_if_there(&state.on_host(anchor.place))?;
+        }
+    }
+    Ok(())
 }
 
 /// That for Quadlets only where there are some: a host without podman gets no /etc/containers.

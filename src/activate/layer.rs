@@ -11,7 +11,7 @@ use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::BundlePath;
 use crate::bundle::ustar::Reader;
 
-/// The largest host layer, unpacked.
+/// How many bytes the files of a host may have.
 pub const MAX_UNPACKED: u64 = 256 << 20;
 /// The most files that a host may have.
 pub const MAX_FILES: usize = 100_000;
@@ -28,8 +28,8 @@ pub fn unpack(layer: &[u8], manifest: &HostManifest) -> Result<Files> {
         );
     }
     // The archive ends in zeros of any number: what the decoder gives is limited, not only what the entries say.
-    let mut reader = Reader::new(GzDecoder::new(layer).take(MAX_UNPACKED));
-    let mut files = Files::new();
+    let mut reader = Reader::new(GzDecoder::new(layer).take(2 * MAX_UNPACKED));
+    let (mut files, mut size) = (Files::new(), 0);
     let in_layer = "the host layer of the bundle is refused";
     while let Some(entry) = reader.next_entry().context(in_layer)? {
         let Some(listed) = manifest.files.get(&entry.path) else {
@@ -42,6 +42,10 @@ pub fn unpack(layer: &[u8], manifest: &HostManifest) -> Result<Files> {
                 entry.mode,
                 listed.mode
             );
+        }
+        size += entry.size;
+        if size > MAX_UNPACKED {
+            refuse!("the files of the host layer have more than {MAX_UNPACKED} bytes");
         }
         let bytes = reader.body(MAX_UNPACKED).context(in_layer)?;
         if files.insert(entry.path.clone(), bytes).is_some() {

@@ -93,9 +93,22 @@ pub struct Activation<'a> {
 impl Activation<'_> {
     /// Switches the host to a bundle.
     pub fn activate(&mut self, bundle: impl Read) -> Result<Outcome, Failure> {
-        let _claim = self.claim().map_err(Failure::Refused)?;
-        let target = self.target_of(bundle).map_err(Failure::Refused)?;
-        self.switch_to(&target)
+        let claim = self.claim().map_err(Failure::Refused)?;
+        let target = self.target_of(bundle).map_err(Failure::Refused);
+        let outcome = target.and_then(|target| self.switch_to(&target));
+        if let (Err(Failure::Refused(_)), Some(claim)) = (&outcome, claim) {
+            self.leave_as_it_was(&claim).map_err(Failure::Refused)?;
+        }
+        outcome
+    }
+
+    /// After a refusal: a host that rick never switched keeps nothing of what was made for it.
+    fn leave_as_it_was(&self, claim: &Claim) -> Result<()> {
+        if !claim.is_first() {
+            return Ok(());
+        }
+        anchors::uproot(&self.state)?;
+        claim.take_back()
     }
 
     /// Switches the host to a generation that it has: the one asked for, or the one before.

@@ -113,6 +113,8 @@ impl State {
 pub struct Claim {
     state: State,
     made: Vec<PathBuf>,
+    /// The host had no generation.
+    first: bool,
     _lock: File,
 }
 
@@ -126,7 +128,24 @@ impl Claim {
                 .into());
         };
         durable::remove_tree_if_there(&state.incoming())?;
-        Ok(Self { state: state.clone(), made, _lock: lock })
+        let first = fs::symlink_metadata(state.current()).is_err();
+        Ok(Self { state: state.clone(), made, first, _lock: lock })
+    }
+
+    /// No generation was current when it was taken.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// Removes what a refused first activation made; nothing of it was ever in use.
+    pub fn take_back(&self) -> Result<()> {
+        let state = &self.state;
+        [state.current(), state.applied(), state.ids()]
+            .iter()
+            .try_for_each(|path| durable::remove_file_if_there(path))?;
+        [state.generations(), state.store(), state.images()]
+            .iter()
+            .try_for_each(|path| durable::remove_tree_if_there(path))
     }
 
     fn nothing_but_the_lock(&self) -> bool {
