@@ -1,4 +1,4 @@
-//! Unit files and Quadlet files: sections to text, and the quoting of command lines inside them. [`crate::compile::ini`] reads them.
+//! Unit files and Quadlet files: sections to text, and the quoting of command lines inside them. `compile::ini` reads them.
 //!
 //! A value in [`Sections`] is raw: what stands after the `=` in the file, on one line. [`command`], [`environment`] and
 //! [`container_environment`] make raw values out of plain text; nothing else does.
