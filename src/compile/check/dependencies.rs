@@ -37,11 +37,14 @@ const MENTIONS: [(&str, &str); 10] = [
 
 pub(super) fn check(survey: &Survey<'_>, provided: &Provided<'_>, findings: &mut Vec<Finding>) {
     for written in survey.written() {
-        for (entry, name) in named(written, &NEEDS) {
-            findings.extend(needed(survey, provided, written, entry, name));
+        let open = |name: &str| !provided.has(name) && !is_translated(survey, provided, written, name);
+        for (entry, name) in named(written, &NEEDS).filter(|(_, name)| open(name)) {
+            let misnamed = quadlet_name(survey, provided, written, entry, name);
+            findings.push(misnamed.unwrap_or_else(|| needed(survey, provided, written, entry, name)));
         }
-        for (entry, name) in named(written, &MENTIONS) {
-            findings.extend(mentioned(survey, provided, written, entry, name));
+        for (entry, name) in named(written, &MENTIONS).filter(|(_, name)| open(name)) {
+            let misnamed = quadlet_name(survey, provided, written, entry, name);
+            findings.extend(misnamed.or_else(|| mentioned(survey, provided, written, entry, name)));
         }
     }
     for (written, unit) in &survey.units {
@@ -68,22 +71,12 @@ fn needed(
     written: &Written<'_>,
     entry: &Entry,
     name: &str,
-) -> Option<Finding> {
-    if provided.has(name) || is_translated(survey, provided, written, name) {
-        return None;
-    }
-    if let Some(finding) = quadlet_name(survey, provided, written, entry, name) {
-        return Some(finding);
-    }
+) -> Finding {
     let message =
         format!("`{}` needs `{name}`, which no service of `{}` brings", written.name, survey.host.name);
     let finding = written.error(&entry.value_place, message, &format!("`{}=` a missing unit", entry.key));
     let finding = help(finding, provided.near(name));
-    Some(
-        finding.help(
-            "if the distribution brings it, say so with a drop-in for it, or use `Wants=` and `After=`",
-        ),
-    )
+    finding.help("if the distribution brings it, say so with a drop-in for it, or use `Wants=` and `After=`")
 }
 
 fn mentioned(
@@ -93,12 +86,6 @@ fn mentioned(
     entry: &Entry,
     name: &str,
 ) -> Option<Finding> {
-    if provided.has(name) || is_translated(survey, provided, written, name) {
-        return None;
-    }
-    if let Some(finding) = quadlet_name(survey, provided, written, entry, name) {
-        return Some(finding);
-    }
     let near = provided.near(name)?;
     let message =
         format!("`{}` names `{name}`, which no service of `{}` brings", written.name, survey.host.name);
