@@ -10,7 +10,10 @@ use anyhow::{Context as _, Result};
 use super::refusal::Refusal;
 use super::state::{STATE, State};
 use crate::bundle::manifest::{HostManifest, Program};
-use crate::bundle::names::{HostPath, Label};
+use crate::bundle::names::{HostPath, Label, SecretName};
+
+/// Where systemd looks for encrypted credentials.
+const CREDENTIALS: &str = "/etc/credstore.encrypted";
 
 /// Refuses to go on without the rights that it takes.
 pub fn check_rights() -> Result<()> {
@@ -38,23 +41,62 @@ pub fn check_file_system(state: &State) -> Result<()> {
     .into())
 }
 
-/// The programs that a host lacks: a refusal where units are to run.
-pub fn check_programs(state: &State, manifest: &HostManifest) -> Result<(), Refusal> {
+/// Everything that a host lacks: refusals where units are to run.
+pub fn lacks(state: &State, manifest: &HostManifest) -> Vec<Refusal> {
+    [programs(state, manifest), secrets(state, manifest)].into_iter().flatten().collect()
+}
+
+/// The programs that a host lacks.
+fn programs(state: &State, manifest: &HostManifest) -> Option<Refusal> {
     let missing: Vec<(&HostPath, &Program)> =
         manifest.programs.iter().filter(|(path, _)| !state.on_host(path.as_str()).is_file()).collect();
     if missing.is_empty() {
-        return Ok(());
+        return None;
     }
     let told: Vec<String> = missing.iter().map(|(path, program)| tell(path, program)).collect();
     let packages: BTreeSet<&str> = missing.iter().map(|(_, program)| program.package.as_str()).collect();
     let packages: Vec<&str> = packages.into_iter().collect();
-    Err(Refusal::new(format!("this host lacks {}", told.join(", and ")))
-        .help(format!("install {}", packages.join(", "))))
+    Some(
+        Refusal::new(format!("this host lacks {}", told.join(", and ")))
+            .help(format!("install {}", packages.join(", "))),
+    )
+}
+
+/// The secrets that a host lacks. Their values are the host's alone: no bundle holds one.
+fn secrets(state: &State, manifest: &HostManifest) -> Option<Refusal> {
+    let there = |name: &SecretName| state.on_host(&format!("{CREDENTIALS}/{name}")).is_file();
+    let missing: Vec<_> = manifest.secrets.iter().filter(|(name, _)| !there(name)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let told = missing.iter().map(|(name, needed_by)| format!("`{name}`{}", needed(needed_by)));
+    let told: Vec<String> = told.collect();
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    let what = if missing.len() == 1 { "the secret" } else { "the secrets" };
+    let refusal = Refusal::new(format!("this host lacks {what} {}", told.join(", and ")));
+    Some(refusal.help(made_up(&names)).help(format!(
+        "store one that you have: systemd-ask-password -n | systemd-creds encrypt --name=NAME - {CREDENTIALS}/NAME"
+    )))
+}
+
+/// A script that makes secrets which nobody needs to know: 256 random bits each, in 43 characters that fit everywhere.
+fn made_up(names: &[&str]) -> String {
+    format!(
+        "let the host make up those that nobody needs to know:\n\n    \
+         install -d -m 0700 {CREDENTIALS}\n    \
+         for name in {}; do\n        \
+         head -c 32 /dev/urandom | basenc --base64url | tr -d '=\\n' |\n            \
+         systemd-creds encrypt --name=$name - {CREDENTIALS}/$name\n    \
+         done\n",
+        names.join(" ")
+    )
+}
+
+fn needed(needed_by: &[Label]) -> String {
+    let services: Vec<&str> = needed_by.iter().map(Label::as_str).collect();
+    if services.is_empty() { String::new() } else { format!(", needed by {}", services.join(", ")) }
 }
 
 fn tell(path: &HostPath, program: &Program) -> String {
-    let services: Vec<&str> = program.needed_by.iter().map(Label::as_str).collect();
-    let needed_by =
-        if services.is_empty() { String::new() } else { format!(", needed by {}", services.join(", ")) };
-    format!("`{path}` (package {}{needed_by})", program.package)
+    format!("`{path}` (package {}{})", program.package, needed(&program.needed_by))
 }

@@ -18,6 +18,16 @@ impl Refusal {
         Self { message: message.into(), help: Vec::new() }
     }
 
+    /// Many as one: all that is wrong, and all the advice.
+    pub fn all(refusals: Vec<Self>) -> Result<(), Self> {
+        let joined = refusals.into_iter().reduce(|mut first, next| {
+            first.message = format!("{}; and {}", first.message, next.message);
+            first.help.extend(next.help);
+            first
+        });
+        joined.map_or(Ok(()), Err)
+    }
+
     /// Adds one line of advice.
     #[must_use]
     pub fn help(mut self, line: impl Into<String>) -> Self {

@@ -13,6 +13,7 @@ use super::generation::{self, Generation};
 use super::layer::Files;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
+use super::refusal::Refusal;
 use super::stage::{self, Staged};
 use super::{Activation, anchors, check, images, layer, preflight};
 use crate::bundle::digest::Digest;
@@ -50,14 +51,16 @@ impl Activation<'_> {
         }
     }
 
-    /// Refuses a host that lacks a program, or on which something is in rick's way. In a directory nothing runs, so that a missing program
-    /// is only told.
+    /// Refuses a host that lacks programs or secrets, or on which something is in rick's way. In a directory nothing runs, so that what is
+    /// missing is only told.
     fn preflight(&mut self, manifest: Option<&HostManifest>) -> Result<()> {
-        let programs = manifest.map_or(Ok(()), |manifest| preflight::check_programs(&self.state, manifest));
-        match programs {
-            Err(refusal) if self.host.is_running() => return Err(refusal.into()),
-            Err(refusal) => self.report.line("note", &refusal.to_string()),
-            Ok(()) => {}
+        let lacks = manifest.map_or(Vec::new(), |manifest| preflight::lacks(&self.state, manifest));
+        if self.host.is_running() {
+            Refusal::all(lacks).map_err(anyhow::Error::new)?;
+        } else {
+            for refusal in &lacks {
+                self.report.line("note", &refusal.to_string());
+            }
         }
         anchors::check(&self.state)
     }

@@ -38,6 +38,8 @@ impl Build {
             images: BTreeMap::new(),
             programs: BTreeMap::new(),
             probes: Vec::new(),
+            secrets: BTreeMap::new(),
+            states: BTreeMap::new(),
         };
         Self { manifest, files: Files::new(), images: Vec::new() }
     }

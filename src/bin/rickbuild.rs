@@ -15,7 +15,7 @@ use rick::compile::emit::Layout;
 use rick::compile::evaluate::fence;
 use rick::compile::finding::{Finding, Severity};
 use rick::compile::source::Sources;
-use rick::compile::{self, Compiled, report};
+use rick::compile::{self, Compiled, options, report};
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -36,6 +36,7 @@ Examples:
   rickbuild homelab > bundle.tar    compile
   rickbuild check homelab           look for mistakes only
   rickbuild show homelab            print what each host would get, file by file
+  rickbuild options postgresql      print what a module can be told
 
 Findings go to standard error, and so does, when the bundle is written, each host with its digest: the
 name of all that it gets, the same for the same source.
@@ -93,6 +94,17 @@ enum Command {
         /// Only this host
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a module can be told, and what it exchanges with others
+    Options {
+        /// A module of modules/, or `//FOLDER` for one that stands elsewhere below the source root
+        module: String,
+        /// As Markdown
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -163,11 +175,11 @@ fn main() -> ExitCode {
 /// The work of a fenced evaluation, if that is what this process was started for.
 fn evaluation_child() -> Option<ExitCode> {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let [_, command, root, environment] = arguments.as_slice() else { return None };
+    let [_, command, task, root, name] = arguments.as_slice() else { return None };
     if command != fence::COMMAND {
         return None;
     }
-    Some(match fence::serve(Path::new(root), &environment.to_string_lossy()) {
+    Some(match fence::serve(&task.to_string_lossy(), Path::new(root), &name.to_string_lossy()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error:#}");
@@ -197,8 +209,25 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let text = show(compiled, host.as_deref(), *json)?;
             print(&text).map(drop)
         }),
+        Some(Command::Options { module, markdown, json }) => describe(cli, module, *markdown, *json),
         None => build(cli),
     }
+}
+
+/// What the modules of one file can be told.
+fn describe(cli: &Cli, module: &str, markdown: bool, json: bool) -> Result<ExitCode> {
+    let description = fence::describe(&source_root(cli)?, module)?;
+    let code = say(cli, &description.findings, &description.sources);
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    let modules = &description.modules;
+    let text = match (json, markdown) {
+        (true, _) => serde_json::to_string_pretty(modules)? + "\n",
+        (_, true) => modules.iter().map(options::markdown).collect::<Vec<_>>().join("\n"),
+        _ => modules.iter().map(options::text).collect::<Vec<_>>().join("\n"),
+    };
+    print(text.as_bytes())
 }
 
 /// The main job: the bundle to where it is wanted, then the digests to standard error.

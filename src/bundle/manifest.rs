@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::names::{AccountName, BundlePath, HostName, HostPath, Label, UnitName};
+use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// The version of the format. A reader refuses every other. Changing anything in this file is a format break.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,11 @@ pub struct HostManifest {
     pub programs: BTreeMap<HostPath, Program>,
     /// What must answer once the switch is done.
     pub probes: Vec<Probe>,
+    /// Secrets that the host must have before anything is touched → the service instances that need them. Each is a credential of
+    /// systemd, `/etc/credstore.encrypted/NAME`.
+    pub secrets: BTreeMap<SecretName, Vec<Label>>,
+    /// Directories that hold what must outlive generations → the service instance whose data it is.
+    pub states: BTreeMap<HostPath, Label>,
 }
 
 /// Names whose numbers are the host's to give; a pinned number must come out as it is.

@@ -68,6 +68,9 @@ name_type!(
 name_type!(
     /// A normalised absolute path on a host.
     HostPath, check_host_path);
+name_type!(
+    /// The name of a secret: a plain file name of lower-case letters, digits, `-`, `_` and `.`.
+    SecretName, check_secret);
 
 /// The unit types of systemd that can stand in a unit file.
 pub const UNIT_TYPES: [&str; 9] =
@@ -107,6 +110,18 @@ fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(80).collect();
     let rest = if shown.len() < text.len() { "…" } else { "" };
     format!("`{}{rest}`", shown.escape_debug())
+}
+
+fn check_secret(text: &str) -> Result<(), String> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if first && text.len() <= 100 && text.bytes().all(good) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is no name of a secret: at most 100 of a-z, 0-9, `-`, `_` and `.`, the first a letter or digit",
+        quoted(text)
+    ))
 }
 
 fn check_account(text: &str) -> Result<(), String> {

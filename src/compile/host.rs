@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::item::{Content, Os, Sections};
 use super::source::SourcePath;
 use crate::bundle::manifest::Probe;
-use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, UnitName};
+use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// Everything that one host gets.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Host {
     pub files: BTreeMap<BundlePath, File>,
     /// Units, drop-ins and masks.
     pub units: Vec<Unit>,
+    /// What is added to every unit of a type.
+    pub type_drop_ins: Vec<TypeDropIn>,
     /// Quadlet files.
     pub quadlets: Vec<Quadlet>,
     /// Images to build, by name.
@@ -35,6 +37,10 @@ pub struct Host {
     pub probes: Vec<Probe>,
     /// Programs: path → package and the services that need it.
     pub programs: BTreeMap<HostPath, (String, Vec<Label>)>,
+    /// Secrets: name → the services that need them.
+    pub secrets: BTreeMap<SecretName, Vec<Label>>,
+    /// Directories of `directories` that hold what must outlive generations → the service whose data it is.
+    pub states: BTreeMap<HostPath, Label>,
 }
 
 /// A group.
@@ -99,6 +105,19 @@ pub enum UnitBody {
     DropIn(Label, Sections),
     /// A link to /dev/null.
     Mask,
+}
+
+/// A drop-in for every unit of a type.
+#[derive(Clone, Debug)]
+pub struct TypeDropIn {
+    /// The service instance that states it.
+    pub service: Label,
+    /// The type of units, `service`.
+    pub kind: String,
+    /// Its file name without `.conf`.
+    pub stem: Label,
+    /// What it says.
+    pub sections: Sections,
 }
 
 /// A Quadlet file.

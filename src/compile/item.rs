@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 
 /// An evaluated environment: plain data, nothing of the language left in it.
@@ -107,6 +108,8 @@ pub enum Noun {
     File(File),
     /// A systemd unit, a drop-in for one, or a mask over one.
     Unit(Unit),
+    /// An addition to every unit of a type.
+    TypeDropIn(TypeDropIn),
     /// A Quadlet file.
     Quadlet(Quadlet),
     /// A web site; served by whichever module collects sites.
@@ -119,6 +122,10 @@ pub enum Noun {
     Probe(Probe),
     /// A program that the host must have.
     Program(Program),
+    /// A secret that the host must have.
+    Secret(Secret),
+    /// A directory that outlives generations.
+    State(Directory),
 }
 
 /// `group(name, members = [], id = None)`.
@@ -147,7 +154,7 @@ pub struct User {
     pub id: Option<u32>,
 }
 
-/// `directory(path, mode, user, group)`: made by systemd-tmpfiles, never removed.
+/// `directory(path, mode, user, group)`, `state(…)`: made by systemd-tmpfiles, never removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Where.
@@ -220,6 +227,17 @@ pub enum UnitBody {
     Mask,
 }
 
+/// `type_drop_in(kind, {…}, drop_in)`: systemd reads `KIND.d/DROP_IN.conf` for every unit of that type.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TypeDropIn {
+    /// The type of units, `service`.
+    pub kind: String,
+    /// The file's name without `.conf`.
+    pub stem: String,
+    /// What it says.
+    pub body: Body,
+}
+
 /// `quadlet(name, {…} | text | source)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quadlet {
@@ -229,7 +247,7 @@ pub struct Quadlet {
     pub body: Body,
 }
 
-/// `site(host, auth, upstream | root, …)`.
+/// `site(host, auth, proxy | files, public = [], protected = [])`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// The complete host name.
@@ -238,6 +256,19 @@ pub struct Site {
     pub auth: Auth,
     /// What answers.
     pub backend: Backend,
+    /// Where it is otherwise: on a `forward` site the paths that everybody may see, on a `public` one those for which the proxy asks.
+    pub exceptions: Vec<PathPattern>,
+}
+
+impl Site {
+    /// For some of its paths the proxy asks the forward-auth endpoint first.
+    pub fn asks(&self) -> bool {
+        match self.auth {
+            Auth::Forward => true,
+            Auth::Public => !self.exceptions.is_empty(),
+            Auth::Oidc => false,
+        }
+    }
 }
 
 /// Who may see a site.
@@ -274,6 +305,13 @@ pub struct Image {
     pub command: Vec<String>,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+}
+
+/// `secret(name)`: a credential, encrypted, in the host's own store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// The credential's name.
+    pub name: String,
 }
 
 /// `port(number, protocol = "tcp", address = "0.0.0.0")`.

@@ -22,6 +22,8 @@ mod ini;
 pub mod item;
 pub mod keys;
 pub mod lower;
+pub mod options;
+pub mod path_pattern;
 pub mod payload;
 pub mod render;
 pub mod report;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::lower::{Content, Lowered};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, FileEntry, HostManifest, Role, UnitEntry};
-use crate::bundle::names::BundlePath;
+use crate::bundle::names::{BundlePath, Label};
 
 /// Prints hosts: what they hold in numbers, every file, links, units in their order, images, programs and probes.
 ///
@@ -39,7 +39,14 @@ fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     let programs = manifest.programs.iter();
     list("programs", programs.map(|(path, program)| format!("{path} from {}", program.package)), out)?;
     let probes = manifest.probes.iter();
-    list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)
+    list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)?;
+    let secrets = manifest.secrets.iter().map(|(name, needed_by)| format!("{name} for {}", names(needed_by)));
+    list("secrets that the host must have", secrets, out)?;
+    list("state", manifest.states.iter().map(|(path, service)| format!("{path} of {service}")), out)
+}
+
+fn names(labels: &[Label]) -> String {
+    labels.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn counts(manifest: &HostManifest) -> String {
@@ -182,6 +189,8 @@ mod tests {
                 )]
                 .into(),
                 probes: vec![probe],
+                secrets: [("app-key".parse().unwrap(), vec!["app".parse().unwrap()])].into(),
+                states: [("/var/lib/app".parse().unwrap(), "app".parse().unwrap())].into(),
             },
             files: [
                 (path("etc/a/conf"), Content::Text("user = @rick(uid:a)\u{1b}[2J".to_owned())),
@@ -220,6 +229,12 @@ localhost/a:1 {digest}
 
 == probes
 unix /run/a.sock of app
+
+== secrets that the host must have
+app-key for app
+
+== state
+/var/lib/app of app
 "
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);

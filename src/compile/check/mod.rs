@@ -22,9 +22,11 @@ mod programs;
 mod provided;
 mod quadlets;
 mod runs_as;
+mod secrets;
 mod services;
 mod sites;
 mod stated;
+mod states;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -62,9 +64,12 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     let files = files::check(&survey, findings);
     let images = images::check(&survey, findings);
     let units = units::check(&survey, findings);
+    let type_drop_ins = units::check_types(&survey, findings);
     let quadlets = quadlets::check(&survey, &provided, findings);
     let probes = probes::check(&survey, findings);
     let programs = programs::check(&survey, findings);
+    let secrets = secrets::check(&survey, findings);
+    let states = states::check(&survey, findings);
     ports::check(&survey, findings);
     sites::check(&survey, findings);
     tokens::check(&survey, findings);
@@ -84,9 +89,12 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
         directories,
         files,
         units,
+        type_drop_ins,
         quadlets,
         images,
         probes,
         programs,
+        secrets,
+        states,
     })
 }

@@ -36,6 +36,9 @@ fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str)
         );
     }
     let server = survey.units.iter().map(|(unit, _)| unit).find(|unit| remakes(unit, path))?;
+    if restarts_with(written, server) {
+        return None;
+    }
     let message = format!(
         "`{}` mounts `{path}`, which `{}` makes anew whenever it restarts",
         written.name, server.name
@@ -46,6 +49,12 @@ fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str)
         None => finding,
     };
     Some(finding.help("make it with `directory(…)` instead, or say `RuntimeDirectoryPreserve=restart`"))
+}
+
+/// A unit restarts whenever the other one does.
+fn restarts_with(unit: &Written<'_>, other: &Written<'_>) -> bool {
+    let needed = ["Requires", "BindsTo", "PartOf"].iter().flat_map(|key| unit.all("Unit", key));
+    needed.into_iter().any(|entry| entry.value.split_whitespace().any(|name| name == other.name))
 }
 
 /// A unit removes the directory when it stops.

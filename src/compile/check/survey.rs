@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::finding::Finding;
 use super::super::item::{
-    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Service, Site, Unit, UnitBody,
-    User,
+    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Secret, Service, Site, TypeDropIn,
+    Unit, UnitBody, User,
 };
 use super::super::keys::Versions;
 use super::super::source::Sources;
@@ -21,12 +21,16 @@ pub(super) struct Survey<'a> {
     pub(super) directories: Vec<(Stated<'a>, &'a Directory)>,
     pub(super) files: Vec<(Stated<'a>, &'a File)>,
     pub(super) units: Vec<(Written<'a>, &'a Unit)>,
+    pub(super) type_drop_ins: Vec<(Written<'a>, &'a TypeDropIn)>,
     pub(super) quadlets: Vec<Written<'a>>,
     pub(super) sites: Vec<(Stated<'a>, &'a Site)>,
     pub(super) images: Vec<(Stated<'a>, &'a Image)>,
     pub(super) ports: Vec<(Stated<'a>, &'a Port)>,
     pub(super) probes: Vec<(Stated<'a>, &'a Probe)>,
     pub(super) programs: Vec<(Stated<'a>, &'a Program)>,
+    pub(super) secrets: Vec<(Stated<'a>, &'a Secret)>,
+    /// Those of `directories` that hold what must outlive generations.
+    pub(super) states: Vec<(Stated<'a>, &'a Directory)>,
 }
 
 impl<'a> Survey<'a> {
@@ -50,12 +54,15 @@ impl<'a> Survey<'a> {
             directories: Vec::new(),
             files: Vec::new(),
             units: Vec::new(),
+            type_drop_ins: Vec::new(),
             quadlets: Vec::new(),
             sites: Vec::new(),
             images: Vec::new(),
             ports: Vec::new(),
             probes: Vec::new(),
             programs: Vec::new(),
+            secrets: Vec::new(),
+            states: Vec::new(),
         }
     }
 
@@ -65,6 +72,11 @@ impl<'a> Survey<'a> {
             Noun::Group(group) => self.groups.push((stated, group)),
             Noun::User(user) => self.users.push((stated, user)),
             Noun::Directory(directory) => self.directories.push((stated, directory)),
+            Noun::State(directory) => {
+                self.directories.push((stated, directory));
+                self.states.push((stated, directory));
+            }
+            Noun::Secret(secret) => self.secrets.push((stated, secret)),
             Noun::File(file) => self.files.push((stated, file)),
             Noun::Site(site) => self.sites.push((stated, site)),
             Noun::Image(image) => self.images.push((stated, image)),
@@ -80,15 +92,20 @@ impl<'a> Survey<'a> {
                 };
                 self.units.push((written, unit));
             }
+            Noun::TypeDropIn(drop_in) => {
+                let written = Written::read(stated, &drop_in.kind, &drop_in.body, sources, findings);
+                self.type_drop_ins.push((written, drop_in));
+            }
             Noun::Quadlet(quadlet) => {
                 self.quadlets.push(Written::read(stated, &quadlet.name, &quadlet.body, sources, findings));
             }
         }
     }
 
-    /// All units and Quadlets.
+    /// All units and Quadlets, and what is added to types of units.
     pub(super) fn written(&self) -> impl Iterator<Item = &Written<'a>> {
-        self.units.iter().map(|(written, _)| written).chain(&self.quadlets)
+        let units = self.units.iter().map(|(written, _)| written);
+        units.chain(self.type_drop_ins.iter().map(|(written, _)| written)).chain(&self.quadlets)
     }
 
     /// The users that can be named: those that are declared, and root.

@@ -51,6 +51,27 @@ fn check_unit(
     Some(host::Unit { service: written.stated.label()?, name: name?, body, reload_on })
 }
 
+/// What is added to every unit of a type: one claim for each file.
+pub(super) fn check_types(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> Vec<host::TypeDropIn> {
+    let mut seen: BTreeMap<(&str, &str), Stated<'_>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for (written, drop_in) in &survey.type_drop_ins {
+        let sections = Sections { names: unit_sections(written.kind()), find: unit_section };
+        known::check(written, &sections, &survey.versions, findings);
+        let stated = written.stated;
+        if let Some(first) = seen.insert((&drop_in.kind, &drop_in.stem), stated) {
+            let message = format!("drop-in `{}.d/{}.conf` is stated twice", drop_in.kind, drop_in.stem);
+            findings.push(stated.conflict(first, &["drop_in"], message));
+        }
+        let stem = parsed::<Label>(&stated, &["drop_in", &drop_in.stem], &drop_in.stem, findings);
+        if let (Some(stem), Some(service)) = (stem, stated.label()) {
+            let (kind, sections) = (drop_in.kind.clone(), written.sections());
+            all.push(host::TypeDropIn { service, kind, stem, sections });
+        }
+    }
+    all
+}
+
 /// The further names of a unit.
 fn aliases<'a>(written: &'a Written<'_>) -> impl Iterator<Item = &'a str> {
     written.all("Install", "Alias").into_iter().flat_map(|entry| entry.value.split_whitespace())

@@ -67,9 +67,9 @@ impl<'a> Written<'a> {
         Self { stated, name, parts }
     }
 
-    /// What stands after the last dot of the name.
+    /// What stands after the last dot of the name; an addition to a type of units has the type for a name.
     pub(super) fn kind(&self) -> &'a str {
-        self.name.rsplit_once('.').map_or("", |(_, kind)| kind)
+        self.name.rsplit_once('.').map_or(self.name, |(_, kind)| kind)
     }
 
     /// All entries of a section, which may stand in several parts.

@@ -36,10 +36,13 @@ fn host(name: &str, with_image: bool) -> Host {
         directories: BTreeMap::new(),
         files: BTreeMap::new(),
         units: vec![],
+        type_drop_ins: vec![],
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
         programs: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        states: BTreeMap::new(),
     };
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);

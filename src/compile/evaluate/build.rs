@@ -22,6 +22,15 @@ use super::service::Instance;
 use super::session::Session;
 use super::wire::{self, Wires, type_name};
 
+/// What `environment()` said beside its hosts.
+pub(super) struct Environment<'v> {
+    pub(super) name: String,
+    /// The call.
+    pub(super) span: Span,
+    /// Services that every host has.
+    pub(super) services: Vec<Value<'v>>,
+}
+
 /// One host being built.
 struct Building<'v, 'h> {
     heap: Heap<'v>,
@@ -33,6 +42,8 @@ struct Building<'v, 'h> {
     facts: Vec<Vec<(Value<'v>, Value<'v>)>>,
     /// For each service and collection, what was contributed.
     collected: Vec<BTreeMap<String, Vec<Value<'v>>>>,
+    /// All that can be observed: the noun's name, or nothing for a record, and the value.
+    seen: Vec<(&'static str, Value<'v>)>,
     items: Vec<Vec<Item>>,
     /// No service failed.
     whole: bool,
@@ -42,11 +53,13 @@ struct Building<'v, 'h> {
 pub(super) fn host<'v>(
     session: &mut Session,
     eval: &mut Evaluator<'v, '_, '_>,
-    environment: &str,
+    environment: &Environment<'v>,
     value: Value<'v>,
     place: &Span,
 ) -> (Option<Host>, bool) {
-    let Some((mut host, services)) = open(session, eval, value, place) else { return (None, false) };
+    let Some((mut host, services)) = open(session, eval, environment, value, place) else {
+        return (None, false);
+    };
     let heap = eval.heap();
     let wires = wire::wire(session, heap, &host.name, &services);
     let order = wire::order(session, &services, &wires);
@@ -54,12 +67,13 @@ pub(super) fn host<'v>(
     let mut building = Building {
         heap,
         host: &host,
-        environment,
+        environment: &environment.name,
         whole: order.len() == count,
         services,
         wires,
         facts: vec![Vec::new(); count],
         collected: vec![BTreeMap::new(); count],
+        seen: Vec::new(),
         items: vec![Vec::new(); count],
     };
     for &number in &order {
@@ -87,6 +101,7 @@ pub(super) fn host<'v>(
 fn open<'v>(
     session: &mut Session,
     eval: &Evaluator<'v, '_, '_>,
+    environment: &Environment<'v>,
     value: Value<'v>,
     place: &Span,
 ) -> Option<(Host, Vec<Instance<'v>>)> {
@@ -101,8 +116,12 @@ fn open<'v>(
     let text = |name: &str| field(value, name).and_then(Value::unpack_str).unwrap_or_default().to_owned();
     let os = os(session, &span, &text("os"))?;
     let mut services: Vec<Instance<'v>> = Vec::new();
-    for (number, service) in field(value, "services").and_then(ListRef::from_value)?.iter().enumerate() {
-        let place = session.element(&span, "services", number);
+    let everywhere = environment.services.iter().map(|service| (&environment.span, *service));
+    let own = field(value, "services").and_then(ListRef::from_value)?;
+    let own = own.content().iter().map(|service| (&span, *service));
+    let numbered = everywhere.enumerate().chain(own.enumerate());
+    for (number, (call, service)) in numbered {
+        let place = session.element(call, "services", number);
         let Some(instance) = Instance::of(session, eval.heap(), &place, service) else { continue };
         match services.iter().find(|other| other.name == instance.name) {
             Some(other) => {
@@ -159,6 +178,11 @@ impl<'v> Building<'v, '_> {
             let values = self.collected[number].remove(collection).unwrap_or_default();
             arguments.push((collection.clone(), self.heap.alloc(values)));
         }
+        for (parameter, kind) in &self.services[number].definition.observes {
+            let seen = self.seen.iter().filter(|(noun, value)| is_of(self.heap, *kind, noun, *value));
+            let values: Vec<Value<'v>> = seen.map(|(_, value)| *value).collect();
+            arguments.push((parameter.clone(), self.heap.alloc(values)));
+        }
         let Some(values) = self.call(session, eval, number, "finish", &arguments) else { return };
         for value in values {
             if let Some(finding) = finding_of(value) {
@@ -166,8 +190,13 @@ impl<'v> Building<'v, '_> {
                 continue;
             }
             match noun_of(value) {
-                Some(Noun::Site(_)) | None => {
-                    self.refuse(session, number, value, "`finish` returns nouns of the host only");
+                Some(Noun::Site(_) | Noun::State(_)) | None => {
+                    self.refuse(
+                        session,
+                        number,
+                        value,
+                        "`finish` returns nouns of the host only, sites and state in `build`",
+                    );
                 }
                 Some(noun) => self.keep(session, number, noun, value),
             }
@@ -257,6 +286,10 @@ impl<'v> Building<'v, '_> {
                 self.contribute(session, number, value, "site");
                 self.keep(session, number, noun, value);
             }
+            Some(noun @ Noun::State(_)) => {
+                self.seen.push(("state", value));
+                self.keep(session, number, noun, value);
+            }
             Some(noun) => self.keep(session, number, noun, value),
             None if Record::from_value(value).is_some() => self.record(session, number, value),
             None => self.refuse(
@@ -336,6 +369,14 @@ impl<'v> Building<'v, '_> {
 /// The name of a value's type, as a module's author knows it.
 fn shown_type(value: Value<'_>) -> &'static str {
     if value.is_none() { "None" } else { value.get_type() }
+}
+
+/// Whether a value is what somebody collects or observes: a record of the type `kind`, or a noun of that name.
+fn is_of<'v>(heap: Heap<'v>, kind: Value<'v>, noun: &str, value: Value<'v>) -> bool {
+    match kind.unpack_str() {
+        Some(name) => name == noun,
+        None => noun.is_empty() && is_a(heap, value, kind),
+    }
 }
 
 fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {

@@ -12,12 +12,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use serde::de::DeserializeOwned;
 
 use super::super::finding::Finding;
-use super::Outcome;
+use super::{Description, Fallible, Outcome};
 
 /// The hidden argument by which a program knows that it is the child.
 pub const COMMAND: &str = "__evaluate";
+/// The task to evaluate an environment.
+const ENVIRONMENT: &str = "environment";
+/// The task to describe a module.
+const MODULE: &str = "module";
 /// Starts a line of the child's standard error that says what it is doing.
 const TRAIL: &str = "doing: ";
 /// All the memory that an evaluation may map.
@@ -25,18 +30,23 @@ const MEMORY: u64 = 1 << 30;
 /// Processor time, in seconds.
 const SECONDS: u64 = 60;
 
-/// The child's whole work: takes its limits, evaluates, and writes the outcome to standard output.
+/// The child's whole work: takes its limits, does the task, and writes what came of it to standard output.
 ///
 /// # Errors
-/// If the limits cannot be set or the outcome cannot be written.
-pub fn serve(root: &Path, environment: &str) -> anyhow::Result<()> {
+/// If the limits cannot be set, the task is none, or the outcome cannot be written.
+pub fn serve(task: &str, root: &Path, name: &str) -> anyhow::Result<()> {
     // A parent that is killed takes its child along.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     limit(Resource::As, MEMORY)?;
     limit(Resource::Cpu, SECONDS)?;
     limit(Resource::Core, 0)?;
-    let outcome = super::evaluate(root, environment, |doing| eprintln!("{TRAIL}{doing}"))?;
-    std::io::stdout().write_all(&serde_json::to_vec(&outcome)?)?;
+    let trail = |doing: &str| eprintln!("{TRAIL}{doing}");
+    let json = match task {
+        ENVIRONMENT => serde_json::to_vec(&super::evaluate(root, name, trail)?)?,
+        MODULE => serde_json::to_vec(&super::describe(root, name, trail)?)?,
+        _ => anyhow::bail!("`{task}` is no task of an evaluation"),
+    };
+    std::io::stdout().write_all(&json)?;
     Ok(())
 }
 
@@ -49,15 +59,27 @@ fn limit(resource: Resource, value: u64) -> anyhow::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: lower(before.current, value), maximum })?)
 }
 
-/// Evaluates in a child: this very program, which must call [`serve`] when it is given [`COMMAND`].
+/// Evaluates an environment in a child: this very program, which must call [`serve`] when it is given [`COMMAND`].
 ///
 /// # Errors
 /// If no child can be started, or one dies that kept its limits: a bug of ours, or somebody killed it.
 pub fn evaluate(root: &Path, environment: &str) -> anyhow::Result<Outcome> {
+    in_child(ENVIRONMENT, root, environment)
+}
+
+/// Describes the modules of a file in a child.
+///
+/// # Errors
+/// The same as of [`evaluate`].
+pub fn describe(root: &Path, module: &str) -> anyhow::Result<Description> {
+    in_child(MODULE, root, module)
+}
+
+fn in_child<T: DeserializeOwned + Fallible>(task: &str, root: &Path, name: &str) -> anyhow::Result<T> {
     let mut child = Command::new("/proc/self/exe")
-        .arg(COMMAND)
+        .args([COMMAND, task])
         .arg(root)
-        .arg(environment)
+        .arg(name)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -75,8 +97,8 @@ pub fn evaluate(root: &Path, environment: &str) -> anyhow::Result<Outcome> {
     if status.success() {
         return serde_json::from_slice(&json).context("cannot read the evaluation's outcome");
     }
-    if let Some(finding) = limit_reached(environment, status.signal(), &words) {
-        return Ok(Outcome::failed(finding));
+    if let Some(finding) = limit_reached(name, status.signal(), &words) {
+        return Ok(T::failed(finding));
     }
     let doing = &words.doing;
     match status.signal() {

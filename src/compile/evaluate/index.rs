@@ -46,6 +46,13 @@ impl Index {
         self.calls.get(&(start, end))
     }
 
+    /// The call that a top-level variable was assigned from, and where the call begins.
+    pub(super) fn assigned(&self, name: &str) -> Option<(usize, &Call)> {
+        let mut calls = self.calls.iter();
+        let found = calls.find(|(_, call)| call.assigned_to.as_deref() == Some(name));
+        found.map(|((start, _), call)| (*start, call))
+    }
+
     /// Notes which variable the result of a top-level call is assigned to.
     fn assignments(&mut self, statement: &AstStmt) {
         match &statement.node {

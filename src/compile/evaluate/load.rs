@@ -49,6 +49,15 @@ impl Session {
         (!refused).then_some(loaded)
     }
 
+    /// Loads one module that nobody asks for.
+    pub(super) fn load_module(&mut self, path: &SourcePath) -> Option<FrozenModule> {
+        self.loading.push(path.clone());
+        let module = self.module(path, &Span::start_of(path));
+        self.loading.pop();
+        self.modules.insert(path.clone(), module.clone());
+        module
+    }
+
     fn with_imports(&mut self, path: &SourcePath, ast: AstModule) -> Option<Loaded> {
         let wanted: Vec<(String, Span)> =
             ast.loads().iter().map(|load| (load.module_id.to_owned(), span_of(&load.span))).collect();
@@ -138,7 +147,7 @@ impl Session {
 }
 
 /// `//modules/x` → `modules/x/x.star`; a path that ends in `.star` stays as it is.
-fn module_path(from: &SourcePath, written: &str) -> Result<SourcePath, String> {
+pub(super) fn module_path(from: &SourcePath, written: &str) -> Result<SourcePath, String> {
     let SourcePath(path) = resolve(folder_of(&from.0), written.strip_prefix(':').unwrap_or(written))?;
     if path.rsplit_once('.').is_some_and(|(_, extension)| extension == "star") {
         return Ok(SourcePath(path));

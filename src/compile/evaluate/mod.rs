@@ -10,6 +10,7 @@
 
 mod build;
 mod builtins;
+mod describe;
 mod dialect;
 pub mod fence;
 mod index;
@@ -32,6 +33,7 @@ use starlark::values::list::ListRef;
 
 use super::finding::{Finding, Severity};
 use super::item::{Evaluation, Host};
+use super::options;
 use super::similar::closest;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::names::Label;
@@ -54,22 +56,59 @@ pub struct Outcome {
     pub complete: bool,
 }
 
-/// Evaluates `environments/NAME.star` of the source tree at `root`, in this process, which may not survive what it reads:
-/// [`fence::evaluate`] is for everybody else. `trail` is told what is being done.
-fn evaluate(root: &Path, environment: &str, trail: Trail) -> io::Result<Outcome> {
+/// What a description of modules gave.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// The modules of the file.
+    pub modules: Vec<options::Module>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// The texts that the findings point into.
+    pub sources: Sources,
+}
+
+/// Does `work` in a thread with a stack that fits; the process may not survive it all the same: [`fence`] is for everybody else.
+fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("evaluate".to_owned()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, || evaluate_here(root, environment, trail))?;
+        let thread = thread.spawn_scoped(scope, work)?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
-impl Outcome {
+/// Evaluates `environments/NAME.star` of the source tree at `root`. `trail` is told what is being done.
+fn evaluate(root: &Path, environment: &str, trail: Trail) -> io::Result<Outcome> {
+    with_stack(|| evaluate_here(root, environment, trail))
+}
+
+/// Describes the modules of one file of the source tree at `root`.
+fn describe(root: &Path, module: &str, trail: Trail) -> io::Result<Description> {
+    with_stack(|| match open(root, trail) {
+        Ok(mut session) => {
+            let modules = describe::describe(&mut session, module).unwrap_or_default();
+            Description { modules, findings: session.findings, sources: session.sources }
+        }
+        Err(finding) => Description::failed(*finding),
+    })
+}
+
+/// What comes of a child: itself, or one finding in its place.
+pub(crate) trait Fallible {
     /// Nothing but one finding.
+    fn failed(finding: Finding) -> Self;
+}
+
+impl Fallible for Outcome {
     fn failed(finding: Finding) -> Self {
         let evaluation =
             Evaluation { environment: String::new(), hosts: Vec::new(), sources: Sources::default() };
         Self { evaluation, findings: vec![finding], complete: false }
+    }
+}
+
+impl Fallible for Description {
+    fn failed(finding: Finding) -> Self {
+        Self { modules: Vec::new(), findings: vec![finding], sources: Sources::default() }
     }
 }
 
@@ -152,20 +191,22 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
         }
         let mut complete = true;
         let mut hosts = Vec::new();
+        let services = field(described, "services").and_then(ListRef::from_value)?.content().to_vec();
+        let environment = build::Environment { name, span: call.clone(), services };
         let described = field(described, "hosts").and_then(ListRef::from_value)?;
         if described.is_empty() {
             session.report(
-                Finding::error(format!("the environment `{name}` has no hosts"))
+                Finding::error(format!("the environment `{}` has no hosts", environment.name))
                     .at(&session.argument_value(&call, "hosts"), "a bundle for nobody"),
             );
         }
         for (number, value) in described.iter().enumerate() {
             let place = session.element(&call, "hosts", number);
-            let (host, whole) = build::host(session, &mut evaluator, &name, value, &place);
+            let (host, whole) = build::host(session, &mut evaluator, &environment, value, &place);
             complete &= whole;
             hosts.extend(host);
         }
-        Some((name, hosts, complete))
+        Some((environment.name, hosts, complete))
     })
 }
 

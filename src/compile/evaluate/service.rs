@@ -24,6 +24,8 @@ pub(super) const EVERY_SERVICE: [&str; 2] = ["name", "uses"];
 pub(super) struct Definition<'v> {
     /// The variable that holds it in its file.
     pub(super) name: String,
+    /// What it is.
+    pub(super) doc: String,
     pub(super) span: Span,
     pub(super) build: Value<'v>,
     pub(super) finish: Value<'v>,
@@ -33,8 +35,12 @@ pub(super) struct Definition<'v> {
     /// Facts that it takes if they are there.
     pub(super) wants: Vec<(String, Value<'v>)>,
     pub(super) provides: Vec<Value<'v>>,
-    /// Parameter of `finish` → record type, or the name of a noun.
+    /// What it leaves to other services: record types, or names of nouns.
+    pub(super) contributes: Vec<Value<'v>>,
+    /// Parameter of `finish` → record type, or the name of a noun: what others leave to it.
     pub(super) collects: Vec<(String, Value<'v>)>,
+    /// The same for what it only looks at, whoever collects it.
+    pub(super) observes: Vec<(String, Value<'v>)>,
 }
 
 /// A service of a host.
@@ -59,6 +65,7 @@ impl<'v> Definition<'v> {
             .unwrap_or_else(|| "module".to_owned());
         Some(Self {
             name,
+            doc: field(value, "doc")?.unpack_str()?.to_owned(),
             span,
             build: field(value, "build")?,
             finish: field(value, "finish")?,
@@ -66,7 +73,9 @@ impl<'v> Definition<'v> {
             requires: entries(field(value, "requires")?),
             wants: entries(field(value, "wants")?),
             provides: ListRef::from_value(field(value, "provides")?)?.content().to_vec(),
+            contributes: ListRef::from_value(field(value, "contributes")?)?.content().to_vec(),
             collects: entries(field(value, "collects")?),
+            observes: entries(field(value, "observes")?),
         })
     }
 }

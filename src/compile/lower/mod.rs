@@ -74,6 +74,8 @@ pub fn lower(
         images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
         programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
         probes: host.probes.clone(),
+        secrets: host.secrets.clone(),
+        states: host.states.clone(),
     };
     Ok(Lowered { manifest, files: out.contents })
 }

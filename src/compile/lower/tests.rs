@@ -51,10 +51,13 @@ fn empty() -> Host {
         directories: BTreeMap::new(),
         files: BTreeMap::new(),
         units: vec![],
+        type_drop_ins: vec![],
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
         programs: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        states: BTreeMap::new(),
     }
 }
 

@@ -33,6 +33,11 @@ pub(super) fn lower(out: &mut Output, host: &Host, images: &BTreeMap<Label, Dige
     for (name, unit) in &stated {
         write(out, host, images, name, unit);
     }
+    // No unit's key: what is added to all of them is read by systemd, and restarts none.
+    for drop_in in &host.type_drop_ins {
+        let path = format!("units/{}.d/{}.conf", drop_in.kind, drop_in.stem);
+        write_text(out, host, &drop_in.service, &path, &drop_in.sections);
+    }
     let mut entries = entries(out, &stated);
     let order = order(host, &stated);
     let names = order.sort(entries.keys().cloned().collect());

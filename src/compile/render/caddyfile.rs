@@ -6,6 +6,7 @@
 
 use crate::bundle::names::HostPath;
 use crate::compile::item::{Auth, Backend, Site};
+use crate::compile::path_pattern::PathPattern;
 
 /// What Caddy is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct CaddyConfig {
     /// The sites, in any order.
     pub sites: Vec<Site>,
 }
+
+/// Where the endpoint answers on every site that asks it: the way to log in, back and out.
+const OUTPOST: &str = "/outpost.goauthentik.io/*";
 
 /// The headers that carry who somebody is; only the forward-auth endpoint may set them.
 const IDENTITY_HEADERS: [&str; 2] = ["Remote-*", "X-Authentik-*"];
@@ -52,7 +56,7 @@ pub fn render(config: &CaddyConfig) -> Result<String, String> {
                 .try_for_each(|header| out.line(&["request_header", &format!("-{header}")]))
         })?;
     }
-    if sites.iter().any(|site| site.auth == Auth::Forward) {
+    if sites.iter().any(|site| site.asks()) {
         let address = config.forward_auth.as_deref().ok_or_else(|| unguarded(&sites))?;
         out.block(&["(rick_forward_auth)"], |out| forward_auth(out, address))?;
     }
@@ -65,7 +69,7 @@ pub fn render(config: &CaddyConfig) -> Result<String, String> {
 fn unguarded(sites: &[&Site]) -> String {
     let hosts: Vec<String> = sites
         .iter()
-        .filter(|site| site.auth == Auth::Forward)
+        .filter(|site| site.asks())
         .map(|site| format!("`{}`", site.host.escape_debug()))
         .collect();
     format!("{} asks for forward authentication, and no forward-auth endpoint is known", hosts.join(", "))
@@ -89,7 +93,7 @@ fn global_options(out: &mut Writer, config: &CaddyConfig) -> Result<(), String> 
 /// The login paths first, or nobody could sign in; then the question; then what 2.6.2 leaves behind.
 fn forward_auth(out: &mut Writer, address: &str) -> Result<(), String> {
     check_address(address)?;
-    out.line(&["reverse_proxy", "/outpost.goauthentik.io/*", address])?;
+    out.line(&["reverse_proxy", OUTPOST, address])?;
     out.block(&["forward_auth", address], |out| {
         out.line(&["uri", "/outpost.goauthentik.io/auth/caddy"])?;
         let copies: Vec<String> = IDENTITY.iter().map(|(_, from, to)| format!("{from}>{to}")).collect();
@@ -109,12 +113,52 @@ fn render_site(out: &mut Writer, site: &Site) -> Result<(), String> {
     out.block(&[&site.host], |out| {
         out.block(&["route"], |out| {
             out.line(&["import", "rick_strip_identity"])?;
-            if site.auth == Auth::Forward {
-                out.line(&["import", "rick_forward_auth"])?;
+            match (site.auth, site.exceptions.as_slice()) {
+                (Auth::Forward, []) => guarded(out, &site.backend),
+                (Auth::Forward, public) => with_public_paths(out, site, public),
+                (_, []) => backend(out, &site.backend),
+                (_, protected) => with_protected_paths(out, site, protected),
             }
-            backend(out, &site.backend)
         })
     })
+}
+
+/// Behind the question who it is.
+fn guarded(out: &mut Writer, to: &Backend) -> Result<(), String> {
+    out.line(&["import", "rick_forward_auth"])?;
+    backend(out, to)
+}
+
+/// Paths that a web server and an application behind it may read in two ways, as `/public/..;/admin`: never public.
+const AMBIGUOUS: [&str; 2] = ["*;*", r"*\*"];
+
+/// A guarded site with paths for everybody.
+fn with_public_paths(out: &mut Writer, site: &Site, public: &[PathPattern]) -> Result<(), String> {
+    out.block(&["@rick_public"], |out| {
+        let mut words = vec!["path"];
+        words.extend(public.iter().map(PathPattern::as_str));
+        out.line(&words)?;
+        out.raw(&format!("not path {}", AMBIGUOUS.join(" ")));
+        Ok(())
+    })?;
+    out.block(&["handle", "@rick_public"], |out| backend(out, &site.backend))?;
+    // `handle` sorts what it holds; only `route` keeps the order.
+    out.block(&["handle"], |out| out.block(&["route"], |out| guarded(out, &site.backend)))
+}
+
+/// A public site with paths for which the proxy asks first, the way to log in among them.
+fn with_protected_paths(out: &mut Writer, site: &Site, protected: &[PathPattern]) -> Result<(), String> {
+    let mut words = vec!["@rick_protected path", OUTPOST];
+    for pattern in protected {
+        words.extend(pattern.parent());
+        words.push(pattern.as_str());
+    }
+    words.extend(AMBIGUOUS);
+    out.raw(&words.join(" "));
+    out.block(&["handle", "@rick_protected"], |out| {
+        out.block(&["route"], |out| guarded(out, &site.backend))
+    })?;
+    out.block(&["handle"], |out| backend(out, &site.backend))
 }
 
 fn backend(out: &mut Writer, backend: &Backend) -> Result<(), String> {
@@ -230,7 +274,11 @@ mod tests {
     use super::*;
 
     fn site(host: &str, auth: Auth, backend: Backend) -> Site {
-        Site { host: host.to_owned(), auth, backend }
+        Site { host: host.to_owned(), auth, backend, exceptions: Vec::new() }
+    }
+
+    fn with(exceptions: &[&str], site: Site) -> Site {
+        Site { exceptions: exceptions.iter().map(|path| path.parse().unwrap()).collect(), ..site }
     }
 
     fn proxy(host: &str, auth: Auth, address: &str) -> Site {
@@ -253,6 +301,11 @@ mod tests {
             proxy("git.jnss.me", Auth::Oidc, "unix//run/gitea/http.sock"),
             site("docs.jnss.me", Auth::Forward, Backend::Files("@rick(object:docs)/site".to_owned())),
             site("jnss.me", Auth::Public, Backend::Files("/srv/a site".to_owned())),
+            with(
+                &["/health", "/metrics", "/public/*"],
+                proxy("app.jnss.me", Auth::Forward, "unix//run/app/http.sock"),
+            ),
+            with(&["/admin/*"], site("shop.jnss.me", Auth::Public, Backend::Files("/srv/shop".to_owned()))),
         ];
         CaddyConfig { email: Some("admin@jnss.me".to_owned()), tls_internal: true, ..config(sites) }
     }
@@ -277,7 +330,7 @@ mod tests {
     #[test]
     fn every_site_strips_the_identity_headers_of_clients() {
         let text = render(&homelab()).unwrap();
-        assert_eq!(text.matches("\troute {\n\t\timport rick_strip_identity\n").count(), 4);
+        assert_eq!(text.matches("\troute {\n\t\timport rick_strip_identity\n").count(), 6);
         assert!(text.contains("request_header -Remote-*\n\trequest_header -X-Authentik-*\n"));
     }
 
@@ -286,8 +339,8 @@ mod tests {
         let mut config = homelab();
         config.forward_auth = None;
         let error = render(&config).unwrap_err();
-        assert!(error.contains("`docs.jnss.me`, `whoami.jnss.me`"), "{error}");
-        config.sites.retain(|site| site.auth != Auth::Forward);
+        assert!(error.contains("`app.jnss.me`, `docs.jnss.me`, `shop.jnss.me`, `whoami.jnss.me`"), "{error}");
+        config.sites.retain(|site| !site.asks());
         assert!(render(&config).is_ok());
     }
 

@@ -165,7 +165,8 @@ impl Bench {
     }
 
     pub(super) fn site(self, host: &str) -> Self {
-        let site = Site { host: host.into(), auth: Auth::Public, backend: Backend::Files("/srv/x".into()) };
+        let backend = Backend::Files("/srv/x".into());
+        let site = Site { host: host.into(), auth: Auth::Public, backend, exceptions: Vec::new() };
         self.item(&format!("site(\"{host}\")"), Noun::Site(site))
     }
 

@@ -6,12 +6,20 @@ use starlark::values::Value;
 use super::super::builtins::place_of;
 use super::super::session::Session;
 use super::super::wire::Wires;
-use super::{Building, is_a};
+use super::{Building, is_of};
 use crate::compile::finding::Finding;
 
 impl<'v> Building<'v, '_> {
     /// Gives a contribution to the service that collects its kind: one that this service takes facts from, else the only one there is.
-    pub(super) fn contribute(&mut self, session: &mut Session, number: usize, value: Value<'v>, noun: &str) {
+    pub(super) fn contribute(
+        &mut self,
+        session: &mut Session,
+        number: usize,
+        value: Value<'v>,
+        noun: &'static str,
+    ) {
+        self.seen.push((noun, value));
+        self.undeclared(session, number, value, noun);
         let takers = self.takers(value, noun);
         let wired: Vec<usize> =
             self.wires[number].iter().flat_map(Wires::values).flatten().copied().collect();
@@ -44,12 +52,31 @@ impl<'v> Building<'v, '_> {
         });
     }
 
+    /// A module says what it leaves to others; what it does not say is reported.
+    fn undeclared(&self, session: &mut Session, number: usize, value: Value<'v>, noun: &str) {
+        let service = &self.services[number];
+        let definition = &service.definition;
+        if definition.contributes.iter().any(|kind| is_of(self.heap, *kind, noun, value)) {
+            return;
+        }
+        let (what, written) = match noun {
+            "" => (kind_name(value), kind_name(value)),
+            noun => (noun.to_owned(), format!("\"{noun}\"")),
+        };
+        session.report(
+            Finding::error(format!(
+                "`{}` returned a `{what}`, and does not say that it does",
+                definition.name
+            ))
+            .at(&definition.span, "")
+            .and_at(&service.span, format!("while building `{}`", service.name))
+            .help(format!("add `contributes = [{written}]` to its `module(…)`")),
+        );
+    }
+
     /// The services and collections that take a value of this kind.
     fn takers(&self, value: Value<'v>, noun: &str) -> Vec<(usize, String)> {
-        let takes = |kind: Value<'v>| match kind.unpack_str() {
-            Some(name) => !noun.is_empty() && name == noun,
-            None => noun.is_empty() && is_a(self.heap, value, kind),
-        };
+        let takes = |kind: Value<'v>| is_of(self.heap, kind, noun, value);
         let each = self.services.iter().enumerate();
         let pairs = each.flat_map(|(number, service)| {
             service.definition.collects.iter().map(move |entry| (number, entry))

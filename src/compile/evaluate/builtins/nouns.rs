@@ -15,12 +15,13 @@ use starlark::values::none::NoneOr;
 
 use super::super::tree::{folder_of, resolve};
 use super::{CURRENT, made, noun_of, place};
-use crate::bundle::names::HostName;
+use crate::bundle::names::{HostName, UNIT_TYPES};
 use crate::bundle::token::Token;
 use crate::compile::item::{
     Auth, Backend, Body, Content, Directory, File, Group, Image, Noun, Port, Probe, ProbeTarget, Program,
-    Quadlet, Sections, Site, Unit, UnitBody, User,
+    Quadlet, Secret, Sections, Site, TypeDropIn, Unit, UnitBody, User,
 };
+use crate::compile::path_pattern::PathPattern;
 use crate::compile::source::SourcePath;
 
 type Texts = UnpackList<String>;
@@ -164,11 +165,16 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
     }
 
     /// A web site, for the service that collects sites. `auth` is `"public"`, `"oidc"` or `"forward"`; one must be chosen.
+    /// `public` are paths of a `forward` site that everybody may see, `protected` those of a `public` one that the proxy guards.
+    /// `access` says which people the proxy lets in; only who gives the forward authentication knows what it means.
     fn site<'v>(
         #[starlark(require = pos)] host: &str,
         #[starlark(require = named, default = NoneOr::None)] auth: NoneOr<String>,
         #[starlark(require = named, default = NoneOr::None)] proxy: NoneOr<String>,
         #[starlark(require = named, default = NoneOr::None)] files: NoneOr<String>,
+        #[starlark(require = named, default = UnpackList::default())] public: Texts,
+        #[starlark(require = named, default = UnpackList::default())] protected: Texts,
+        #[starlark(require = named, default = NoneOr::None)] access: NoneOr<Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         host.parse::<HostName>().map_err(anyhow::Error::msg)?;
@@ -189,10 +195,73 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             (NoneOr::None, NoneOr::Other(files)) => Backend::Files(files),
             _ => anyhow::bail!("give exactly one of `proxy = …` and `files = …`"),
         };
+        let exceptions = exceptions(auth, &public.items, &protected.items)?;
+        let site = Site { host: host.to_owned(), auth, backend, exceptions };
+        if let NoneOr::Other(_) = access
+            && !site.asks()
+        {
+            anyhow::bail!(
+                "site `{host}` says who has access, and the proxy asks nobody who they are\n\
+                 help: choose `auth = \"forward\"`, or leave it to the application's own sign-in"
+            )
+        }
+        let public = if auth == Auth::Forward { site.exceptions.as_slice() } else { &[] };
+        let public: Vec<&str> = public.iter().map(PathPattern::as_str).collect();
         let shown = serde_json::to_value(auth)?;
-        let noun = Noun::Site(Site { host: host.to_owned(), auth, backend });
-        let (host, auth) = (eval.heap().alloc(host), eval.heap().alloc(shown.as_str().unwrap_or_default()));
-        made(eval, &noun, &[("host", host), ("auth", auth)])
+        let heap = eval.heap();
+        let fields = [
+            ("host", heap.alloc(host)),
+            ("auth", heap.alloc(shown.as_str().unwrap_or_default())),
+            ("asks", heap.alloc(site.asks())),
+            ("public", heap.alloc(public)),
+            ("access", access.into_option().unwrap_or_else(Value::new_none)),
+        ];
+        made(eval, &Noun::Site(site), &fields)
+    }
+
+    /// A secret that the host must have before anything is touched: a credential of systemd, encrypted, in its store.
+    fn secret<'v>(
+        #[starlark(require = pos)] name: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Secret(Secret { name: name.to_owned() });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A directory that holds what must outlive generations: a service's data. Never removed, and what is backed up.
+    fn state<'v>(
+        #[starlark(require = pos)] path: &str,
+        #[starlark(require = named)] user: &str,
+        #[starlark(require = named)] group: &str,
+        #[starlark(require = named, default = 0o750)] mode: u32,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let service = current_service(eval, "state")?;
+        let noun = Noun::State(Directory {
+            path: path.to_owned(),
+            mode,
+            user: user.to_owned(),
+            group: group.to_owned(),
+        });
+        let (path, service) = (eval.heap().alloc(path), eval.heap().alloc(service));
+        made(eval, &noun, &[("path", path), ("service", service)])
+    }
+
+    /// An addition to every unit of a type, `"service"`, whoever brought it. `drop_in` names the file: a drop-in of that name for one unit
+    /// stands in its place there.
+    fn type_drop_in<'v>(
+        #[starlark(require = pos)] kind: &str,
+        #[starlark(require = pos)] sections: DictRef<'v>,
+        #[starlark(require = named)] drop_in: &str,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        if !UNIT_TYPES.contains(&kind) {
+            anyhow::bail!("`{}` is no type of units: {} are", kind.escape_debug(), UNIT_TYPES.join(", "));
+        }
+        let body = Body::Sections(section_list(&sections)?);
+        let noun = TypeDropIn { kind: kind.to_owned(), stem: drop_in.to_owned(), body };
+        made(eval, &Noun::TypeDropIn(noun), &[])
     }
 
     /// A container image: one layer for each entry of `layers`, a path in the image → a path of the source. `ref` names it in Quadlets.
@@ -266,6 +335,29 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         let path = eval.heap().alloc(path);
         made(eval, &noun, &[("path", path)])
     }
+}
+
+/// The paths of a site that are otherwise than the rest.
+fn exceptions(auth: Auth, public: &[String], protected: &[String]) -> anyhow::Result<Vec<PathPattern>> {
+    let written = match auth {
+        Auth::Forward if protected.is_empty() => public,
+        Auth::Public if public.is_empty() => protected,
+        Auth::Forward => anyhow::bail!("everything on a `forward` site is protected but its `public` paths"),
+        Auth::Public => anyhow::bail!("everything on a `public` site is public but its `protected` paths"),
+        Auth::Oidc if public.is_empty() && protected.is_empty() => &[],
+        Auth::Oidc => {
+            anyhow::bail!("on an `oidc` site the application decides about each path, not the proxy")
+        }
+    };
+    let mut patterns = Vec::new();
+    for text in written {
+        let pattern: PathPattern = text.parse().map_err(anyhow::Error::msg)?;
+        if pattern.as_str().starts_with("/outpost.goauthentik.io") {
+            anyhow::bail!("`{pattern}` is where people sign in: it is open already");
+        }
+        patterns.push(pattern);
+    }
+    Ok(patterns)
 }
 
 /// A path in the source tree, as written in the file that calls.

@@ -15,8 +15,15 @@ pub(super) struct Shape<'s, 'v> {
     /// `requires` and `wants`.
     pub(super) facts: [&'s DictRef<'v>; 2],
     pub(super) provides: &'s [Value<'v>],
+    pub(super) contributes: &'s [Value<'v>],
     pub(super) collects: &'s DictRef<'v>,
+    pub(super) observes: &'s DictRef<'v>,
 }
+
+/// Nouns that a service can leave to another one, which collects them.
+const COLLECTED: [&str; 1] = ["site"];
+/// Nouns that a service can look at.
+const OBSERVED: [&str; 2] = ["site", "state"];
 
 /// Says the first thing that is wrong.
 pub(super) fn check(shape: &Shape<'_, '_>) -> anyhow::Result<()> {
@@ -49,23 +56,37 @@ pub(super) fn check(shape: &Shape<'_, '_>) -> anyhow::Result<()> {
         anyhow::bail!("`provides` must list record types, not {}", wrong.get_type());
     }
     callable("build", shape.build, &parameters)?;
-    for (name, kind) in shape.collects.iter() {
-        let name = parameter("collects", name)?;
-        if !is_record_type(kind) && kind.unpack_str() != Some("site") {
-            anyhow::bail!("`{name}` can collect a record type or \"site\", not {kind}");
+    if let Some(wrong) = shape.contributes.iter().find(|kind| !is_kind(**kind, &COLLECTED)) {
+        anyhow::bail!("`contributes` must list record types or \"site\", not {wrong}");
+    }
+    let facts = parameters.len();
+    for (what, kinds, nouns) in
+        [("collect", shape.collects, COLLECTED.as_slice()), ("observe", shape.observes, &OBSERVED)]
+    {
+        for (name, kind) in kinds.iter() {
+            let name = parameter(&format!("{what}s"), name)?;
+            if !is_kind(kind, nouns) {
+                let nouns: Vec<String> = nouns.iter().map(|noun| format!("\"{noun}\"")).collect();
+                anyhow::bail!("`{name}` can {what} a record type or {}, not {kind}", nouns.join(" or "));
+            }
+            if parameters.contains(&name) {
+                anyhow::bail!("`{name}` is both a collection and another parameter");
+            }
+            parameters.push(name);
         }
-        if parameters.contains(&name) {
-            anyhow::bail!("`{name}` is both a fact and a collection");
-        }
-        parameters.push(name);
     }
     if !shape.finish.is_none() {
         callable("finish", shape.finish, &parameters)
-    } else if shape.collects.is_empty() {
+    } else if parameters.len() == facts {
         Ok(())
     } else {
-        anyhow::bail!("what a module collects is given to its `finish`, and this one has none")
+        anyhow::bail!("what a module collects or observes is given to its `finish`, and this one has none")
     }
+}
+
+/// A record type, or one of these nouns.
+fn is_kind(value: Value<'_>, nouns: &[&str]) -> bool {
+    is_record_type(value) || value.unpack_str().is_some_and(|name| nouns.contains(&name))
 }
 
 /// A key that becomes the name of an argument.

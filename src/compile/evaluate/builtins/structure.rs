@@ -20,18 +20,23 @@ use super::{AT, DEFINITION, DEFINITIONS, ENVIRONMENT, OPTION, SERVICE, place_val
 /// What gives an environment its structure.
 #[starlark_module]
 pub(super) fn structure(builder: &mut GlobalsBuilder) {
-    /// The environment that this file describes.
+    /// The environment that this file describes. Every host of it has its `services`, before those of its own.
     fn environment<'v>(
         #[starlark(require = named)] name: &str,
         #[starlark(require = named)] hosts: UnpackList<Value<'v>>,
+        #[starlark(require = named, default = UnpackList::default())] services: UnpackList<Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<NoneType> {
         if eval.module().get(ENVIRONMENT).is_some() {
             anyhow::bail!("a file describes one environment, and this is the second");
         }
         let heap = eval.heap();
-        let fields =
-            [("name", heap.alloc(name)), ("hosts", heap.alloc(hosts.items)), (AT, place_value(eval)?)];
+        let fields = [
+            ("name", heap.alloc(name)),
+            ("hosts", heap.alloc(hosts.items)),
+            ("services", heap.alloc(services.items)),
+            (AT, place_value(eval)?),
+        ];
         eval.module().set(ENVIRONMENT, heap.alloc(AllocStruct(fields)));
         Ok(NoneType)
     }
@@ -89,7 +94,9 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         requires: DictRef<'v>,
         wants: DictRef<'v>,
         provides: UnpackList<Value<'v>>,
+        contributes: UnpackList<Value<'v>>,
         collects: DictRef<'v>,
+        observes: DictRef<'v>,
         finish: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
@@ -99,7 +106,9 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             options: &options,
             facts: [&requires, &wants],
             provides: &provides.items,
+            contributes: &contributes.items,
             collects: &collects,
+            observes: &observes,
         })?;
         let heap = eval.heap();
         let copy = |dict: &DictRef<'v>| heap.alloc(AllocDict(dict.iter()));
@@ -111,7 +120,9 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("requires", copy(&requires)),
             ("wants", copy(&wants)),
             ("provides", heap.alloc(provides.items)),
+            ("contributes", heap.alloc(contributes.items)),
             ("collects", copy(&collects)),
+            ("observes", copy(&observes)),
             ("finish", finish),
             (AT, place_value(eval)?),
         ]));

@@ -1,0 +1,39 @@
+//! State: each piece of data has one service that it belongs to.
+
+use std::collections::BTreeMap;
+
+use super::super::finding::Finding;
+use super::stated::Stated;
+use super::survey::Survey;
+use crate::bundle::names::{HostPath, Label};
+
+pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMap<HostPath, Label> {
+    let mut seen: Vec<(&str, Stated<'_>)> = Vec::new();
+    let mut states = BTreeMap::new();
+    for (stated, directory) in &survey.states {
+        let path = directory.path.as_str();
+        let apart = |other: &str| !inside(path, other) && !inside(other, path);
+        let shared =
+            seen.iter().find(|(other, first)| first.service.name != stated.service.name && !apart(other));
+        if let Some((other, first)) = shared {
+            let message = if *other == path {
+                format!("two services keep their state in `{path}`")
+            } else {
+                format!("the state in `{path}` and the state in `{other}` are not apart")
+            };
+            findings.push(
+                stated.conflict(*first, &[path], message).help("give each service a directory of its own"),
+            );
+        }
+        seen.push((path, *stated));
+        if let (Ok(path), Some(service)) = (path.parse::<HostPath>(), stated.label()) {
+            states.insert(path, service);
+        }
+    }
+    states
+}
+
+/// `path` is `other` or stands below it.
+fn inside(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
