@@ -143,9 +143,12 @@ fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
     let tree = source::whole();
     let pipe = tree.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = Command::new("cat");
+    reader.arg(&pipe).stdout(Stdio::piped());
+    // Read while it is written: a bundle is larger than any pipe.
+    let reader = std::thread::spawn(move || reader.output().unwrap().stdout);
     assert!(tree.rickbuild(&["production", "-o", pipe.to_str().unwrap()]).status.success());
-    let read = reader.wait_with_output().unwrap().stdout;
+    let read = reader.join().unwrap();
     assert!(read == fs::read(tree.bundle("production")).unwrap());
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
 }

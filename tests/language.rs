@@ -109,3 +109,110 @@ local = module(doc = "Echoes.", build = _build)
     assert!(unit.contains("ExecStart=/usr/bin/echo \"50%% of $$HOME\" \"a\\\"b\" \"\"\n"), "{unit}");
     assert!(unit.contains("Environment=\"GREETING=good day\"\n"), "{unit}");
 }
+
+#[test]
+fn without_its_database_server_each_application_says_what_it_needs() {
+    let tree = source::whole();
+    tree.edit("environments/homelab.star", "            postgresql(version = 17),\n", "");
+    let output = tree.rickbuild(&["check", "homelab"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let consumers = ["authentik", "nextcloud", "gitea", "whoami", "app"];
+    for consumer in consumers {
+        let error =
+            format!("error: `{consumer}` needs `PostgresInfo`, and no service of `arch-vps` provides it\n");
+        assert_eq!(said.matches(&error).count(), 1, "{consumer}:\n{said}");
+    }
+    let fix = "help: add `postgresql()` to the services of `arch-vps`, from `load(\"//modules/postgresql\", \"postgresql\")`";
+    assert_eq!(said.matches(fix).count(), consumers.len(), "{said}");
+    assert!(said.ends_with("error: 5 errors; nothing was written\n"), "{said}");
+}
+
+#[test]
+fn what_can_sign_people_in_itself_is_warned_when_the_proxy_is_to() {
+    let tree = source::whole();
+    tree.edit(
+        "environments/homelab.star",
+        "nextcloud(subdomain = \"cloud\",",
+        "nextcloud(subdomain = \"cloud\", auth = \"forward\",",
+    );
+    let output = tree.rickbuild(&["check", "homelab"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: `nextcloud` can sign people in itself"), "{said}");
+    assert!(said.contains("help: choose `auth = \"oidc\"`"), "{said}");
+}
+
+#[test]
+fn services_of_an_environment_are_on_every_host_of_it() {
+    let tree = source::modules();
+    tree.write("modules/local/local.star", "def _build(ctx):\n    return [file(\"host\", content = ctx.host.name)]\n\nlocal = module(doc = \"x\", build = _build)\n");
+    tree.write(
+        "environments/case.star",
+        r#"
+load("//modules/local", "local")
+
+environment(
+    name = "case",
+    services = [local()],
+    hosts = [
+        host(name = "one", domain = "example.net", services = []),
+        host(name = "two", domain = "example.net", services = [local(name = "second")]),
+    ],
+)
+"#,
+    );
+    let output = tree.rickbuild(&["show", "case", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let hosts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (text(&hosts[0], "objects/local/host"), text(&hosts[1], "objects/local/host")),
+        ("one", "two")
+    );
+    assert_eq!(text(&hosts[1], "objects/second/host"), "two");
+}
+
+#[test]
+fn an_observer_sees_what_others_leave_to_a_collector() {
+    let local = r#"
+def _finish(ctx, sites, states):
+    lines = ["{} {} {}".format(site.host, site.auth, site.asks) for site in sites]
+    lines += ["{} of {}".format(state.path, state.service) for state in states]
+    return [file("seen", content = "\n".join(lines))]
+
+def _build(ctx):
+    return [state("/var/lib/" + ctx.name, user = "root", group = "root")]
+
+local = module(
+    doc = "Looks.",
+    observes = {"sites": "site", "states": "state"},
+    build = _build,
+    finish = _finish,
+)
+"#;
+    let services =
+        r#"postgresql(), valkey(), caddy(email = "a@example.net"), whoami(auth = "public"), local()"#;
+    let host = shown(&tree(services, local), "case");
+    assert_eq!(text(&host, "objects/local/seen"), "whoami.example.net public False\n/var/lib/local of local");
+    assert!(text(&host, "etc/caddy/Caddyfile").contains("whoami.example.net {"));
+    assert_eq!(host["manifest"]["states"]["/var/lib/local"], "local");
+}
+
+#[test]
+fn an_addition_to_a_type_of_units_is_no_units_own() {
+    let local = r#"
+def _build(ctx):
+    return [
+        unit("app.service", {"Service": {"ExecStart": "/usr/bin/true"}, "Install": {"WantedBy": "multi-user.target"}}),
+        type_drop_in("service", {"Unit": {"OnFailure": "app.service"}}, drop_in = "notify"),
+    ]
+
+local = module(doc = "Adds to all services.", build = _build)
+"#;
+    let host = shown(&tree("local()", local), "case");
+    assert!(text(&host, "units/service.d/notify.conf").contains("OnFailure=app.service"));
+    // So what is added restarts nothing.
+    for unit in host["manifest"]["units"].as_array().unwrap() {
+        assert!(!unit["restart_on"].to_string().contains("service.d/notify.conf"), "{unit}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Every integration test, in one crate: a file for each promise, and what they stand on in `support`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod apps;
 mod bench;
+mod blueprints;
 mod bundle;
 mod docs;
 mod errors;

@@ -1,9 +1,11 @@
 //! What the real tools say of every file that a host gets: systemd's, Podman's and Caddy's own, in the versions that read it.
 //!
-//! The golden environments are activated as they stand, because a unit can only be judged where all that it names is there.
+//! The environments are activated, because a unit can only be judged where all that it names is there; with stand-ins for the images that
+//! cannot be had, which changes one line of a Quadlet file.
 
-use crate::support::source;
-use crate::support::{Host, activator, require_hosts};
+use crate::support::source::{self, Tree};
+use crate::support::standin;
+use crate::support::{Host, NEXT_SUITE, activator, require_hosts};
 
 const UNITS: &str = "/usr/local/lib/systemd/system";
 const CURRENT: &str = "/var/lib/rick/current";
@@ -12,19 +14,28 @@ const VERIFY: &str = "systemd-analyze verify --man=no --generators=no --recursiv
 #[test]
 fn every_file_of_the_homelab_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment("homelab", "arch-vps");
+    judge_environment(&standin::homelab(), "homelab", Host::boot("arch-vps"));
+}
+
+#[test]
+fn every_file_of_the_homelab_is_taken_by_the_tools_of_the_next_debian() {
+    require_hosts!(NEXT_SUITE);
+    let tree = standin::homelab();
+    tree.edit("environments/homelab.star", "debian-13", "debian-14");
+    tree.edit("environments/homelab.star", "postgresql(version = 17)", "postgresql(version = 18)");
+    judge_environment(&tree, "homelab", Host::boot_suite(NEXT_SUITE, "arch-vps"));
 }
 
 #[test]
 fn every_file_of_production_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment("production", "mini-vps");
+    judge_environment(&source::whole(), "production", Host::boot("mini-vps"));
 }
 
-fn judge_environment(environment: &str, name: &str) {
-    let host = Host::boot(name);
+fn judge_environment(tree: &Tree, environment: &str, host: Host) {
     host.push(&activator(), "/usr/local/bin/rick-activate");
-    host.push(&source::whole().bundle(environment), "/root/bundle.tar");
+    host.push(&tree.bundle(environment), "/root/bundle.tar");
+    standin::make_secrets(&host, "/root/bundle.tar");
     host.ok(&["rick-activate", "/root/bundle.tar"]);
     judge(&host);
 }
@@ -36,6 +47,7 @@ pub(crate) fn judge(host: &Host) {
     quadlets_become_units(host);
     accounts_and_directories_are_understood(host);
     the_web_server_takes_its_file(host);
+    php_reads_its_files(host);
     image_tools_read_the_bundle(host);
 }
 
@@ -102,6 +114,15 @@ fn the_web_server_takes_its_file(host: &Host) {
     let file = format!("{CURRENT}/etc/caddy/Caddyfile");
     host.sh(&format!("HOME=$(mktemp -d) caddy validate --config {file} --adapter caddyfile 2>&1"));
     silent(host, &format!("diff <(caddy fmt {file}) {file}"));
+}
+
+fn php_reads_its_files(host: &Host) {
+    for file in host.sh("find /var/lib/rick/store -name '*.php'").lines() {
+        let said = host.ok(&["php", "--syntax-check", file]);
+        assert!(said.starts_with("No syntax errors"), "{said}");
+        // What stands before the tag would be sent to every browser.
+        assert!(host.read(file).starts_with(b"<?php\n"), "{file}");
+    }
 }
 
 /// `podman load` for people, `skopeo` for those who mirror bundles.

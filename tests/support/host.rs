@@ -28,6 +28,8 @@ const COMMAND_TIMEOUT_S: &str = "300";
 /// A booted host. When dropped, nothing of it is left: no process, mount, cgroup or file.
 pub(crate) struct Host {
     name: String,
+    /// The pristine file system below its own.
+    tree: PathBuf,
     /// Holds `upper` and the rest; `boot.sh` says what.
     dir: PathBuf,
     /// What the running boot is; none while the power is off.
@@ -48,19 +50,21 @@ struct Power {
 impl Host {
     /// Boots a fresh host. The test must have asked [`super::require_hosts`] before.
     pub(crate) fn boot(name: &str) -> Self {
+        Self::boot_suite(super::usual_suite(), name)
+    }
+
+    /// Boots a fresh host of another Debian, which the test must have asked for.
+    pub(crate) fn boot_suite(suite: &str, name: &str) -> Self {
         let slot = Slot::take();
-        let cache = super::tree()
-            .expect("the test asked `require_hosts`")
-            .parent()
-            .expect("the tree lies in the cache");
-        let hosts = cache.join("hosts");
+        let tree = super::tree(suite).expect("the test asked `require_hosts`");
+        let hosts = tree.parent().expect("the tree lies in the cache").join("hosts");
         fs::create_dir_all(&hosts).expect("the cache can be written");
         let dir = tempfile::Builder::new()
             .prefix(&format!("{name}-"))
             .tempdir_in(&hosts)
             .expect("the cache can be written");
         // From here on `boot.sh` removes it, or `drop`.
-        let mut host = Self { name: name.into(), dir: dir.keep(), power: None, boots: 0, _slot: slot };
+        let mut host = Self { name: name.into(), tree, dir: dir.keep(), power: None, boots: 0, _slot: slot };
         // A host's root directory is world-readable, whatever the umask of the test.
         fs::set_permissions(&host.dir, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
         host.boot_again();
@@ -78,7 +82,7 @@ impl Host {
 
         let mut supervisor = Command::new("unshare")
             .args(["--mount", "--propagation=private", "bash", "-c", include_str!("boot.sh"), "boot.sh"])
-            .arg(super::tree().expect("the test asked `require_hosts`"))
+            .arg(&self.tree)
             .args([self.dir.as_os_str(), self.name.as_ref(), unique_name().as_ref()])
             .env("NOTIFY_SOCKET", &ready)
             .stdin(Stdio::piped())

@@ -4,23 +4,29 @@ pub(crate) mod bundle;
 pub(crate) mod host;
 pub(crate) mod root;
 pub(crate) mod source;
+pub(crate) mod standin;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub(crate) use host::Host;
 
-/// Ends the calling test, as skipped, if this machine cannot boot hosts. The first line of each test that boots one.
+/// Ends the calling test, as skipped, if this machine cannot boot hosts. The first line of each test that boots one; a test that boots
+/// another Debian than the usual one names it.
 ///
 /// libtest knows no skipping. So the test's name and the reason go into the file that `RICK_SKIPS_FILE` names, where `ci/test`
 /// finds and counts them; without that variable the test fails.
 macro_rules! require_hosts {
     () => {
+        $crate::support::require_hosts!($crate::support::usual_suite())
+    };
+    ($suite:expr) => {
         fn here() {}
-        if !$crate::support::hosts_can_boot(std::any::type_name_of_val(&here)) {
+        if !$crate::support::hosts_can_boot($suite, std::any::type_name_of_val(&here)) {
             return;
         }
     };
@@ -39,8 +45,8 @@ macro_rules! require_root {
 pub(crate) use require_root;
 
 /// Behind [`require_hosts`]: `here` is the path of a function inside the test.
-pub(crate) fn hosts_can_boot(here: &str) -> bool {
-    tree().map_or_else(|reason| skip(here, reason), |_| true)
+pub(crate) fn hosts_can_boot(suite: &str, here: &str) -> bool {
+    tree(suite).map_or_else(|reason| skip(here, &reason), |_| true)
 }
 
 /// Behind [`require_root`].
@@ -61,13 +67,23 @@ fn skip(here: &str, reason: &str) -> bool {
     false
 }
 
-/// The root file system that hosts boot, or why they cannot.
-pub(crate) fn tree() -> Result<&'static PathBuf, &'static str> {
-    static TREE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    TREE.get_or_init(find_tree).as_ref().map_err(String::as_str)
+/// What comes after the usual Debian: newer systemd, Podman, Caddy and PostgreSQL.
+pub(crate) const NEXT_SUITE: &str = "forky";
+
+/// The Debian that hosts run unless a test says otherwise: `RICK_TEST_SUITE`, or the stable one.
+pub(crate) fn usual_suite() -> &'static str {
+    static SUITE: OnceLock<String> = OnceLock::new();
+    SUITE.get_or_init(|| std::env::var("RICK_TEST_SUITE").unwrap_or_else(|_| "trixie".into()))
 }
 
-fn find_tree() -> Result<PathBuf, String> {
+/// The root file system that hosts of a suite boot, or why they cannot.
+pub(crate) fn tree(suite: &str) -> Result<PathBuf, String> {
+    static TREES: Mutex<BTreeMap<String, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let mut trees = TREES.lock().unwrap_or_else(PoisonError::into_inner);
+    trees.entry(suite.to_owned()).or_insert_with(|| find_tree(suite)).clone()
+}
+
+fn find_tree(suite: &str) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can boot a host".into());
     }
@@ -78,10 +94,9 @@ fn find_tree() -> Result<PathBuf, String> {
             return Err(format!("{program} is missing: apt-get install systemd-container util-linux"));
         }
     }
-    let suite = std::env::var("RICK_TEST_SUITE").unwrap_or_else(|_| "trixie".into());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/rootfs");
     let found =
-        Command::new(script).args(["--find", &suite]).output().map_err(|e| format!("{script}: {e}"))?;
+        Command::new(script).args(["--find", suite]).output().map_err(|e| format!("{script}: {e}"))?;
     if !found.status.success() {
         return Err(format!("no root file system is kept: run ci/rootfs {suite}"));
     }

@@ -53,6 +53,7 @@ pub(super) fn globals() -> Globals {
         LibraryExtension::Partial,
         LibraryExtension::Map,
         LibraryExtension::Filter,
+        LibraryExtension::Json,
     ];
     GlobalsBuilder::extended_by(&library)
         .with(structure::structure)
