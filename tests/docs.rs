@@ -1,5 +1,6 @@
 //! What the documents show works as it stands there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -54,4 +55,39 @@ environment(
     );
     let output = tree.rickbuild(&["check", "guide"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every folder of modules/ whose file defines a module has its page; the others are what modules load.
+#[test]
+fn each_module_has_its_page_as_its_code_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tree = source::modules();
+    let mut pages = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(root.join("modules")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let code = fs::read_to_string(root.join(format!("modules/{name}/{name}.star"))).unwrap_or_default();
+        if !code.contains(&format!("\n{name} = module(")) {
+            continue;
+        }
+        let output = tree.rickbuild(&["options", &name, "--markdown"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let page = root.join(format!("docs/modules/{name}.md"));
+        if std::env::var_os("RICK_BLESS").is_some() {
+            fs::write(&page, &said).unwrap();
+        }
+        if fs::read_to_string(&page).unwrap_or_default() != said {
+            wrong.push(name.clone());
+        }
+        pages.insert(format!("{name}.md"));
+    }
+    assert!(
+        wrong.is_empty(),
+        "run the tests with RICK_BLESS=1, and read what changed in docs/modules: {wrong:?}"
+    );
+    let kept = fs::read_dir(root.join("docs/modules")).unwrap();
+    let kept: BTreeSet<String> =
+        kept.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(kept, pages, "docs/modules holds a page for each module, and nothing else");
 }

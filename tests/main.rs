@@ -14,5 +14,6 @@ mod language;
 mod refusals;
 mod support;
 mod switch;
+mod third_party;
 mod tools;
 mod try_out;

@@ -127,9 +127,12 @@ fn exchanges(module: &Module) -> Vec<(&'static str, Vec<Exchange<'_>>)> {
 pub fn text(module: &Module) -> String {
     let mut out = format!("{} (load(\"{}\", \"{}\"))\n", module.name, module.path, module.name);
     paragraph(&mut out, "    ", &module.doc);
-    for paragraph_text in module.description.split("\n\n").filter(|text| !text.is_empty()) {
+    if !module.description.is_empty() {
         out.push('\n');
-        paragraph(&mut out, "    ", paragraph_text);
+    }
+    // As it was written: lists and commands are in it.
+    for described in module.description.lines() {
+        line(&mut out, format_args!("{}", format!("    {described}").trim_end()));
     }
     if !module.options.is_empty() {
         out.push_str("\nOptions\n");

@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod host;
+pub(crate) mod miniflux;
 pub(crate) mod root;
 pub(crate) mod source;
 pub(crate) mod standin;
@@ -9,7 +10,7 @@ pub(crate) mod standin;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -94,11 +95,17 @@ fn find_tree(suite: &str) -> Result<PathBuf, String> {
             return Err(format!("{program} is missing: apt-get install systemd-container util-linux"));
         }
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/rootfs");
+    kept("rootfs", &[suite]).map_err(|advice| format!("no root file system is kept: {advice}"))
+}
+
+/// The folder that a script of `ci` keeps, or how to make it.
+fn kept(script: &str, arguments: &[&str]) -> Result<PathBuf, String> {
+    let call = ["ci/", script].concat();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&call);
     let found =
-        Command::new(script).args(["--find", suite]).output().map_err(|e| format!("{script}: {e}"))?;
+        Command::new(path).arg("--find").args(arguments).output().map_err(|e| format!("{call}: {e}"))?;
     if !found.status.success() {
-        return Err(format!("no root file system is kept: run ci/rootfs {suite}"));
+        return Err(format!("run {}", [&[&*call], arguments].concat().join(" ")));
     }
     Ok(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim_end()))
 }

@@ -16,7 +16,7 @@ const MODULE: &str = r#""""Images that stand in for the real ones."""
 def _build(ctx):
     # Podman adds the user that a container runs as, if there is a file to add it to.
     passwd = {"/etc/passwd": "passwd"}
-    shell = passwd | {"/bin/" + name: "busybox" for name in ["sh", "cat", "cp", "id", "mv"]}
+    shell = passwd | {"/bin/" + name: "busybox" for name in ["sh", "cat", "cp", "id", "mv", "sleep"]}
     return [
         image("authentik", layers = shell | {"/usr/bin/ak": "standin"}, entrypoint = ["/usr/bin/ak"]),
         image(
