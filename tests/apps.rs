@@ -127,21 +127,32 @@ fn each_application_is_in_its_groups_and_no_other(host: &Host) {
     }
 }
 
+/// A command run as a user, with the groups that it has.
+fn as_user<'a>(user: &'a str, command: &[&'a str]) -> Vec<String> {
+    let mut all = [
+        "setpriv".to_owned(),
+        format!("--reuid={user}"),
+        format!("--regid={user}"),
+        "--init-groups".to_owned(),
+    ]
+    .to_vec();
+    all.extend(command.iter().map(|&word| word.to_owned()));
+    all
+}
+
 /// Tries to open a database as a Unix user.
 fn open(host: &Host, user: &str, role: &str, database: &str) -> Output {
-    host.run(&[
-        "setpriv",
-        &format!("--reuid={user}"),
-        &format!("--regid={user}"),
-        "--init-groups",
+    let (role, database) = (format!("--username={role}"), format!("--dbname={database}"));
+    let psql = [
         "psql",
         "--no-psqlrc",
         "--no-password",
         "--host=/run/postgresql",
-        &format!("--username={role}"),
-        &format!("--dbname={database}"),
+        &role,
+        &database,
         "--command=SELECT 1",
-    ])
+    ];
+    host.run(&as_user(user, &psql).iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn each_user_opens_its_own_database_and_no_other(host: &Host) {
@@ -278,19 +289,10 @@ fn public_paths_stand_beside_protected_ones(host: &Host) {
 
 /// What a query in an application's database gives, as its own user.
 fn query(host: &Host, user: &str, sql: &str) -> String {
-    host.ok(&[
-        "setpriv",
-        &format!("--reuid={user}"),
-        &format!("--regid={user}"),
-        "--init-groups",
-        "psql",
-        "--no-psqlrc",
-        "--host=/run/postgresql",
-        "--tuples-only",
-        "--no-align",
-        &format!("--dbname={user}"),
-        &format!("--command={sql}"),
-    ])
+    let (database, sql) = (format!("--dbname={user}"), format!("--command={sql}"));
+    let psql =
+        ["psql", "--no-psqlrc", "--host=/run/postgresql", "--tuples-only", "--no-align", &database, &sql];
+    host.ok(&as_user(user, &psql).iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn authentik_was_told_what_was_compiled(host: &Host) {

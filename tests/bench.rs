@@ -29,17 +29,17 @@ struct Took {
 
 #[test]
 #[ignore = "a measurement: run ci/bench"]
-fn homelab() {
+fn small() {
     require_hosts!();
-    let host = ready("arch-vps", &["homelab", "page", "setting"]);
-    first(&host, "homelab");
-    unchanged(&host, "homelab");
+    let host = ready("arch-vps", &["small", "page", "setting"]);
+    first(&host, "small");
+    unchanged(&host, "small");
 
-    let took = race(&host, &["rick-activate /root/page.tar", "rick-activate /root/homelab.tar"]);
-    told("homelab: one changed page", &took["rick-activate /root/page.tar"]);
+    let took = race(&host, &["rick-activate /root/page.tar", "rick-activate /root/small.tar"]);
+    told("small: one changed page", &took["rick-activate /root/page.tar"]);
     host.ok(&["rick-activate", "/root/page.tar"]);
     let took = race(&host, &["rick-activate /root/setting.tar", "rick-activate /root/page.tar"]);
-    told("homelab: one changed setting of Valkey", &took["rick-activate /root/setting.tar"]);
+    told("small: one changed setting of Valkey", &took["rick-activate /root/setting.tar"]);
 }
 
 #[test]

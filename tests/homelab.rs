@@ -265,7 +265,7 @@ fn production_gets_nothing_that_it_does_not_use() {
     let shown = tree.rickbuild(&["show", "production"]);
     let text = String::from_utf8(shown.stdout).unwrap().to_lowercase();
     assert!(text.contains("caddyfile"), "{text}");
-    for absent in ["postgres", "valkey", "authentik", "nextcloud", "gitea", "whoami"] {
+    for absent in ["postgres", "valkey", "nextcloud", "gitea", "whoami"] {
         assert!(!text.contains(absent), "{absent} appears in production:\n{text}");
     }
 }

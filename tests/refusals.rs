@@ -10,6 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rick::bundle::manifest::FORMAT;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -461,13 +462,16 @@ fn a_bundle_for_others_is_refused() {
         (
             "a format from the future",
             // Of which nothing else can be known.
-            scene.with_manifest(|manifest| *manifest = json!({"format": 2, "hosts": []})),
-            "error: the bundle has format 2, and this rick-activate knows 1: upgrade rick-activate on this host\n",
+            scene.with_manifest(|manifest| *manifest = json!({"format": FORMAT + 1, "hosts": []})),
+            &format!(
+                "error: the bundle has format {}, and this rick-activate knows {FORMAT}: upgrade rick-activate on this host\n",
+                FORMAT + 1
+            ),
         ),
         (
             "a format of the past",
             format(0),
-            "error: the bundle has format 0, and this rick-activate knows 1: compile it again\n",
+            &format!("error: the bundle has format 0, and this rick-activate knows {FORMAT}: compile it again\n"),
         ),
     ]);
 }

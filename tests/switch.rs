@@ -286,22 +286,17 @@ fn kinds(timer: &str, socket: &str, template: &str, drop_in: &str) -> String {
 fn applications_come_and_go_and_the_others_stay() {
     require_hosts!();
     let host = host("arch-vps");
-    let tree = source::whole();
+    let tree = source::small();
     let whoami = "whoami(auth = \"public\"),";
-    tree.edit(
-        "environments/homelab.star",
-        "caddy(email = \"admin@jnss.me\")",
-        "caddy(email = \"admin@jnss.me\", tls = \"internal\")",
-    );
-    activate(&host, &tree, "homelab");
+    activate(&host, &tree, "small");
     let stay = ["postgresql.service", "valkey-server.service", "caddy.service", "whoami.service"];
 
     let before = (lives(&host, &stay), lives(&host, &["postgresql-databases.service"]));
     let second = format!(
         "{whoami}\n            whoami(name = \"second\", subdomain = \"second\", auth = \"public\"),"
     );
-    tree.edit("environments/homelab.star", whoami, &second);
-    let said = done(&activate(&host, &tree, "homelab"));
+    tree.edit("environments/small.star", whoami, &second);
+    let said = done(&activate(&host, &tree, "small"));
     assert_eq!(
         said,
         [
@@ -316,8 +311,8 @@ fn applications_come_and_go_and_the_others_stay() {
     assert_eq!(host.ok(&["podman", "ps", "--format", "{{.Names}}", "--sort", "names"]), "second\nwhoami");
 
     let before = lives(&host, &stay[..3]);
-    tree.edit("environments/homelab.star", &second, "");
-    let said = activate(&host, &tree, "homelab");
+    tree.edit("environments/small.star", &second, "");
+    let said = activate(&host, &tree, "small");
     assert!(done(&said).contains(&"stop whoami.service".to_owned()), "{said}");
     assert_eq!(host.ok(&["podman", "ps", "--all", "--quiet"]), "", "the containers are removed");
     assert_eq!(lives(&host, &stay[..3]), before);

@@ -400,3 +400,28 @@ fn a_taken_number_is_refused_before_sysusers() {
     assert!(error.to_string().contains("belongs to `other`"), "{error}");
     assert!(story.host.take().is_empty());
 }
+
+#[test]
+fn what_is_missing_is_refused_all_at_once_with_the_way_to_get_it() {
+    let story = Story::begin();
+    let build =
+        first().needs("/usr/bin/caddy", "caddy", "web").secret("app-key", "app").secret("db-key", "db");
+    let error = story.refused(&build.bundle());
+    assert_eq!(
+        error.to_string(),
+        "this host lacks `/usr/bin/caddy` (package caddy, needed by web); and \
+         this host lacks the secrets `app-key`, needed by app, and `db-key`, needed by db"
+    );
+    let help = help_for(&error);
+    assert_eq!(help[0], "install caddy");
+    assert!(help[1].contains("for name in app-key db-key; do\n"), "{}", help[1]);
+    // One that is there is not asked for again, and all of them are enough.
+    let store = story.root.path().join("etc/credstore.encrypted");
+    fs::create_dir(&store).unwrap();
+    fs::write(store.join("app-key"), "").unwrap();
+    let secrets = first().secret("app-key", "app").secret("db-key", "db");
+    let error = story.refused(&secrets.bundle());
+    assert_eq!(error.to_string(), "this host lacks the secret `db-key`, needed by db");
+    fs::write(store.join("db-key"), "").unwrap();
+    assert!(story.activate(&secrets).changed);
+}

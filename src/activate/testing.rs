@@ -121,6 +121,11 @@ impl Build {
         self
     }
 
+    pub(crate) fn secret(mut self, name: &str, service: &str) -> Self {
+        self.manifest.secrets.insert(name.parse().unwrap(), vec![service.parse().unwrap()]);
+        self
+    }
+
     /// An image of one layer that holds `content`.
     pub(crate) fn image(mut self, name: &str, content: &str) -> Self {
         self.images.push((name.to_owned(), content.as_bytes().to_vec()));

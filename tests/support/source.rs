@@ -30,6 +30,13 @@ pub(crate) fn whole() -> Tree {
     tree
 }
 
+/// The project's modules and environments, and beside them `small`: a database, a cache, a web server, one application and a site.
+pub(crate) fn small() -> Tree {
+    let tree = whole();
+    tree.lay(&project("fixtures/small/."));
+    tree
+}
+
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

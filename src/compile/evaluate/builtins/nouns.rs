@@ -69,12 +69,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = 0o750)] mode: u32,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        let noun = Noun::Directory(Directory {
-            path: path.to_owned(),
-            mode,
-            user: user.to_owned(),
-            group: group.to_owned(),
-        });
+        let noun = Noun::Directory(directory_of(path, user, group, mode));
         let path = eval.heap().alloc(path);
         made(eval, &noun, &[("path", path)])
     }
@@ -238,12 +233,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let service = current_service(eval, "state")?;
-        let noun = Noun::State(Directory {
-            path: path.to_owned(),
-            mode,
-            user: user.to_owned(),
-            group: group.to_owned(),
-        });
+        let noun = Noun::State(directory_of(path, user, group, mode));
         let (path, service) = (eval.heap().alloc(path), eval.heap().alloc(service));
         made(eval, &noun, &[("path", path), ("service", service)])
     }
@@ -335,6 +325,10 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         let path = eval.heap().alloc(path);
         made(eval, &noun, &[("path", path)])
     }
+}
+
+fn directory_of(path: &str, user: &str, group: &str, mode: u32) -> Directory {
+    Directory { path: path.to_owned(), mode, user: user.to_owned(), group: group.to_owned() }
 }
 
 /// The paths of a site that are otherwise than the rest.
