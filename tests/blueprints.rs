@@ -73,6 +73,13 @@ fn a_guarded_site_is_open_to_those_only_whom_all_its_conditions_let_in() {
     assert_eq!(bindings, 2);
     let provider = text.split("id: \"provider-gitea\"").nth(1).unwrap();
     assert!(provider.split("\n\n").next().unwrap().contains("authorization_flow: !KeyOf \"flow-mfa\""));
+    // A place that has no condition says so: one that an earlier generation made would go on deciding.
+    let open = text.split("id: \"application-site-docs_jnss_me\"").nth(1).unwrap();
+    assert_eq!(
+        open.split("model: \"authentik_core").next().unwrap().matches("state: \"absent\"").count(),
+        2,
+        "{open}"
+    );
     // What is public is so in the very words of the proxy, and nothing that could be read as another path.
     assert!(text.contains(
         r#"skip_path_regex: "^/health$\n^/metrics$\n^/public(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$""#

@@ -147,10 +147,15 @@ fn ask(host: &Host, name: &str, path: &str) -> Answer {
         "Remote-Email: mallory",
         "Remote-Name: mallory",
         "REMOTE-ANYTHING: mallory",
+        // Caddy drops every name with an underscore.
         "Remote_User: mallory",
         "X-Authentik-Username: mallory",
         "X-authentik-groups: mallory",
         "X-Authentik-Jwt: mallory",
+        "X-Real-IP: mallory",
+        "X-Client-IP: mallory",
+        "Forwarded: for=mallory",
+        "X-Forwarded-For: mallory",
         // The address that the outpost is asked about.
         "X-Forwarded-Uri: /ok",
         "X-Forwarded-Method: GET",
@@ -214,7 +219,7 @@ fn status(host: &Host, name: &str, path: &str) -> String {
 }
 
 fn public_paths_stand_beside_protected_ones(host: &Host) {
-    for path in ["/health", "/metrics", "/public/", "/public/a/b", "/x/../public/a"] {
+    for path in ["/health", "/metrics", "/public/", "/public/a/b", "/public/a..b/c", "/public/a%20b"] {
         assert_eq!(status(host, "app.jnss.me", path), "200", "{path}");
     }
     assert_eq!(identity(&ask(host, "app.jnss.me", "/public/ok")), [""; 0]);
@@ -234,6 +239,18 @@ fn public_paths_stand_beside_protected_ones(host: &Host) {
         "/public/%2e%2e%3b/admin/users",
         "/public/%5c..%5cadmin",
         "/public//../../admin",
+        "/public/b/..;/../admin/x",
+        "/public/b/..%3b/../admin/x",
+        "/public/b/..%5c..%5c/../admin",
+        "/public/%252e%252e/admin",
+        "/public/./a",
+        "/public//a",
+        "/x/../public/a",
+        "/admin/../public/x",
+        "/admin/%2e%2e/public/x",
+        "/admin/..%2fpublic/x",
+        "/public/a%00",
+        "/public/a%0a",
     ] {
         assert_eq!(status(host, "app.jnss.me", path), "302", "{path}");
     }
@@ -256,6 +273,12 @@ fn protected_paths_stand_beside_public_ones(host: &Host) {
         "/x/../admin/",
         "//admin/users",
         "/x;/admin",
+        "/admin/..%2f",
+        "/admin/..",
+        "/admin/users/../../x",
+        "/x/y/..;/../admin/z",
+        "/%2561dmin/x",
+        "/admin%3f/..",
     ] {
         assert_eq!(status(host, "shop.jnss.me", path), "302", "{path}");
     }

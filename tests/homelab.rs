@@ -9,12 +9,13 @@ use crate::support::standin;
 use crate::support::{Host, activator, require_hosts};
 
 /// The units that rick runs on the homelab, in no order.
-const UNITS: [&str; 22] = [
+const UNITS: [&str; 23] = [
     "postgresql.service",
     "postgresql-databases.service",
     "valkey-server.service",
     "caddy.service",
     "rick-secrets-authentik.service",
+    "rick-secrets-authentik-clients.service",
     "rick-secrets-gitea.service",
     "rick-secrets-nextcloud.service",
     "authentik-network.service",

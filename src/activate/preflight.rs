@@ -64,7 +64,11 @@ fn programs(state: &State, manifest: &HostManifest) -> Option<Refusal> {
 
 /// The secrets that a host lacks. Their values are the host's alone: no bundle holds one.
 fn secrets(state: &State, manifest: &HostManifest) -> Option<Refusal> {
-    let there = |name: &SecretName| state.on_host(&format!("{CREDENTIALS}/{name}")).is_file();
+    // An empty file is what a broken pipe leaves.
+    let there = |name: &SecretName| {
+        let found = fs::metadata(state.on_host(&format!("{CREDENTIALS}/{name}")));
+        found.is_ok_and(|found| found.is_file() && found.len() > 0)
+    };
     let missing: Vec<_> = manifest.secrets.iter().filter(|(name, _)| !there(name)).collect();
     if missing.is_empty() {
         return None;

@@ -418,10 +418,24 @@ fn what_is_missing_is_refused_all_at_once_with_the_way_to_get_it() {
     // One that is there is not asked for again, and all of them are enough.
     let store = story.root.path().join("etc/credstore.encrypted");
     fs::create_dir(&store).unwrap();
-    fs::write(store.join("app-key"), "").unwrap();
+    fs::write(store.join("app-key"), "x").unwrap();
+    fs::write(store.join("db-key"), "").unwrap();
     let secrets = first().secret("app-key", "app").secret("db-key", "db");
     let error = story.refused(&secrets.bundle());
     assert_eq!(error.to_string(), "this host lacks the secret `db-key`, needed by db");
-    fs::write(store.join("db-key"), "").unwrap();
+    fs::write(store.join("db-key"), "x").unwrap();
     assert!(story.activate(&secrets).changed);
+}
+
+#[test]
+fn a_host_with_a_generation_of_the_format_before_goes_on_from_it() {
+    let story = Story::begin();
+    story.activate(&first());
+    let manifest = story.state().directory().join("gens/1/manifest.json");
+    let mut old: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    old["format"] = 1.into();
+    old.as_object_mut().unwrap().retain(|key, _| key != "secrets" && key != "states");
+    fs::write(&manifest, old.to_string()).unwrap();
+    assert!(story.activate(&first().file("etc/caddy/Caddyfile", "two")).changed);
+    story.run(false, |run| run.roll_back(Some(1))).unwrap();
 }

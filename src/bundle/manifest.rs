@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
-/// The version of the format. A reader refuses every other. Changing anything in this file is a format break.
+/// The version of the format that is written. Changing anything in this file is another one.
 pub const FORMAT: u32 = 2;
+
+/// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state.
+pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostManifest {
-    /// [`FORMAT`].
+    /// [`OLDEST_FORMAT`] to [`FORMAT`].
     pub format: u32,
     /// The environment that was compiled.
     pub environment: Label,
@@ -36,8 +39,10 @@ pub struct HostManifest {
     pub probes: Vec<Probe>,
     /// Secrets that the host must have before anything is touched → the service instances that need them. Each is a credential of
     /// systemd, `/etc/credstore.encrypted/NAME`.
+    #[serde(default)]
     pub secrets: BTreeMap<SecretName, Vec<Label>>,
     /// Directories that hold what must outlive generations → the service instance whose data it is.
+    #[serde(default)]
     pub states: BTreeMap<HostPath, Label>,
 }
 
@@ -144,7 +149,7 @@ impl HostManifest {
                 "the bundle has format {format}, and this rick-activate knows {FORMAT}: upgrade rick-activate on this host"
             ));
         }
-        if format != FORMAT {
+        if format < OLDEST_FORMAT {
             return Err(format!(
                 "the bundle has format {format}, and this rick-activate knows {FORMAT}: compile it again"
             ));

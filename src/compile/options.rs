@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use super::report::printable;
+
 /// A module, described.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Module {
@@ -158,7 +160,8 @@ pub fn text(module: &Module) -> String {
             }
         }
     }
-    out
+    // A module may be anybody's.
+    printable(&out)
 }
 
 /// As Markdown, the way `docs/modules/` holds it.

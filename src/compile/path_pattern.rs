@@ -18,9 +18,13 @@ impl PathPattern {
         &self.0
     }
 
-    /// The path above all that a pattern with `/*` means: `/admin` of `/admin/*`.
-    pub fn parent(&self) -> Option<&str> {
-        self.0.strip_suffix("/*")
+    /// The pattern, and what most applications take for the same: `/admin` beside `/admin/*`, `/admin/` beside `/admin`.
+    pub fn with_what_is_alike(&self) -> [String; 2] {
+        let alike = match self.0.strip_suffix("/*") {
+            Some(parent) => parent.to_owned(),
+            None => format!("{}/", self.0.trim_end_matches('/')),
+        };
+        [alike, self.0.clone()]
     }
 }
 
@@ -80,7 +84,9 @@ mod tests {
         ] {
             assert!(wrong.parse::<PathPattern>().is_err(), "{wrong}");
         }
-        assert_eq!("/admin/*".parse::<PathPattern>().unwrap().parent(), Some("/admin"));
-        assert_eq!("/admin".parse::<PathPattern>().unwrap().parent(), None);
+        let alike = |text: &str| text.parse::<PathPattern>().unwrap().with_what_is_alike();
+        assert_eq!(alike("/admin/*"), ["/admin", "/admin/*"]);
+        assert_eq!(alike("/admin"), ["/admin/", "/admin"]);
+        assert_eq!(alike("/"), ["/", "/"]);
     }
 }

@@ -151,6 +151,12 @@ impl<'a> JsonPlace<'a> {
     }
 }
 
+/// The text without control characters: a file must not be able to move the cursor of who looks at it.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

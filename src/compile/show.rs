@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::lower::{Content, Lowered};
+use super::report::printable;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, FileEntry, HostManifest, Role, UnitEntry};
 use crate::bundle::names::{BundlePath, Label};
@@ -77,12 +78,6 @@ fn show_file(
         Some(Content::Payload(file)) => writeln!(out, "({} bytes, {})", file.size, file.digest),
         None => Ok(()),
     }
-}
-
-/// The text without control characters: a file must not be able to move the cursor of who looks at it.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
 }
 
 fn list(title: &str, lines: impl Iterator<Item = String>, out: &mut impl Write) -> io::Result<()> {

@@ -51,8 +51,11 @@ fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str)
     Some(finding.help("make it with `directory(…)` instead, or say `RuntimeDirectoryPreserve=restart`"))
 }
 
-/// A unit restarts whenever the other one does.
+/// A unit restarts whenever the other one does. Not if that one can restart by itself: only who is told to stop takes others along.
 fn restarts_with(unit: &Written<'_>, other: &Written<'_>) -> bool {
+    if !matches!(other.value("Service", "Restart"), "" | "no") {
+        return false;
+    }
     let needed = ["Requires", "BindsTo", "PartOf"].iter().flat_map(|key| unit.all("Unit", key));
     needed.into_iter().any(|entry| entry.value.split_whitespace().any(|name| name == other.name))
 }

@@ -12,6 +12,11 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
     let mut states = BTreeMap::new();
     for (stated, directory) in &survey.states {
         let path = directory.path.as_str();
+        if inside(path, "/run") {
+            let message = format!("the state in `{path}` would be gone at the next boot");
+            let finding = stated.error(&[path], message, "");
+            findings.push(finding.help("keep it below `/var/lib` or `/srv`, or make it with `directory(…)`"));
+        }
         let apart = |other: &str| !inside(path, other) && !inside(other, path);
         let shared =
             seen.iter().find(|(other, first)| first.service.name != stated.service.name && !apart(other));

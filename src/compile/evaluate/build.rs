@@ -190,14 +190,20 @@ impl<'v> Building<'v, '_> {
                 continue;
             }
             match noun_of(value) {
-                Some(Noun::Site(_) | Noun::State(_)) | None => {
-                    self.refuse(
-                        session,
-                        number,
-                        value,
-                        "`finish` returns nouns of the host only, sites and state in `build`",
+                Some(Noun::Site(_) | Noun::State(_)) => {
+                    let definition = &self.services[number].definition;
+                    let place = place_of(value).unwrap_or_else(|| definition.span.clone());
+                    session.report(
+                        Finding::error(format!("`finish` of `{}` returned a site or state", definition.name))
+                            .at(&place, "comes too late for those who are to see it")
+                            .and_at(
+                                &self.services[number].span,
+                                format!("while building `{}`", self.services[number].name),
+                            )
+                            .help("return it in `build`"),
                     );
                 }
+                None => self.refuse(session, number, value, "`finish` returns nouns of the host only"),
                 Some(noun) => self.keep(session, number, noun, value),
             }
         }

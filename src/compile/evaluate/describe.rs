@@ -67,11 +67,10 @@ fn one<'v>(session: &Session, heap: Heap<'v>, path: &SourcePath, definition: &De
         let each = entries.iter();
         each.map(|(name, value)| Use { name: name.clone(), kind: kind(session, heap, *value) }).collect()
     };
-    let folder = path.0.rsplit_once('/').map_or("", |(folder, _)| folder);
     let text = session.sources.0.get(path).map_or("", String::as_str);
     Module {
         name: definition.name.clone(),
-        path: format!("//{folder}"),
+        path: spelling(path),
         doc: definition.doc.clone(),
         description: docstring_body(text),
         options: definition.options.iter().map(|(name, value)| option(heap, name, *value)).collect(),
@@ -114,11 +113,22 @@ fn kind<'v>(session: &Session, heap: Heap<'v>, value: Value<'v>) -> Kind {
     named.sort_by_key(|(_, (name, _))| name.0);
     let fields = named.into_iter().map(|(name, (at, value))| {
         let kind = text.get(value.0..value.1).unwrap_or_default().to_owned();
-        RecordField { name: name.clone(), kind, doc: comment_above(text, at.0) }
+        // What stands above a record that is written on one line is about the record.
+        let own_line = text.get(start..at.0).is_some_and(|between| between.contains('\n'));
+        let doc = if own_line { comment_above(text, at.0) } else { String::new() };
+        RecordField { name: name.clone(), kind, doc }
     });
     let fields = fields.collect();
-    let folder = path.0.rsplit_once('/').map_or("", |(folder, _)| folder);
-    Kind::Record(Record { name, path: format!("//{folder}"), doc: comment_above(text, start), fields })
+    Kind::Record(Record { name, path: spelling(path), doc: comment_above(text, start), fields })
+}
+
+/// How a file is named in `load`: `//modules/x` for `modules/x/x.star`, else its whole path.
+fn spelling(path: &SourcePath) -> String {
+    let whole = &path.0;
+    let short = whole.rsplit_once('/').filter(|(folder, file)| {
+        file.strip_suffix(".star") == Some(folder.rsplit_once('/').map_or(*folder, |(_, name)| name))
+    });
+    format!("//{}", short.map_or(whole.as_str(), |(folder, _)| folder))
 }
 
 /// The comment lines right above the line that a place stands in, as one text.
@@ -148,6 +158,10 @@ mod tests {
         assert_eq!(comment_above(text, text.find("Info").unwrap()), "What a client needs.");
         assert_eq!(comment_above(text, text.find("path").unwrap()), "The way.");
         assert_eq!(comment_above(text, text.find("group").unwrap()), "");
+        let path = |text: &str| spelling(&SourcePath(text.to_owned()));
+        assert_eq!(path("modules/x/x.star"), "//modules/x");
+        assert_eq!(path("x/x.star"), "//x");
+        assert_eq!(path("modules/x/other.star"), "//modules/x/other.star");
         assert_eq!(docstring_body("\"\"\"One line.\"\"\"\n\nx = 1"), "");
         assert_eq!(docstring_body("\"\"\"One line.\n\nMore\nof it.\n\"\"\"\n"), "More\nof it.");
     }

@@ -26,8 +26,9 @@ pub struct CaddyConfig {
 /// Where the endpoint answers on every site that asks it: the way to log in, back and out.
 const OUTPOST: &str = "/outpost.goauthentik.io/*";
 
-/// The headers that carry who somebody is; only the forward-auth endpoint may set them.
-const IDENTITY_HEADERS: [&str; 2] = ["Remote-*", "X-Authentik-*"];
+/// The headers that carry who somebody is, which only the forward-auth endpoint may set, and those by which a client could claim to come from
+/// elsewhere. `X-Forwarded-*` is not among them: Caddy itself writes those anew.
+const CLAIMS: [&str; 5] = ["Remote-*", "X-Authentik-*", "X-Real-Ip", "X-Client-Ip", "Forwarded"];
 
 /// What the endpoint says about a person: the name of a matcher, the endpoint's header, the header that applications read.
 const IDENTITY: [(&str, &str, &str); 4] = [
@@ -50,10 +51,8 @@ pub fn render(config: &CaddyConfig) -> Result<String, String> {
     let mut out = Writer::default();
     global_options(&mut out, config)?;
     if !sites.is_empty() {
-        out.block(&["(rick_strip_identity)"], |out| {
-            IDENTITY_HEADERS
-                .iter()
-                .try_for_each(|header| out.line(&["request_header", &format!("-{header}")]))
+        out.block(&["(rick_strip_claims)"], |out| {
+            CLAIMS.iter().try_for_each(|header| out.line(&["request_header", &format!("-{header}")]))
         })?;
     }
     if sites.iter().any(|site| site.asks()) {
@@ -112,12 +111,11 @@ fn render_site(out: &mut Writer, site: &Site) -> Result<(), String> {
     check_host(&site.host)?;
     out.block(&[&site.host], |out| {
         out.block(&["route"], |out| {
-            out.line(&["import", "rick_strip_identity"])?;
-            match (site.auth, site.exceptions.as_slice()) {
-                (Auth::Forward, []) => guarded(out, &site.backend),
-                (Auth::Forward, public) => with_public_paths(out, site, public),
-                (_, []) => backend(out, &site.backend),
-                (_, protected) => with_protected_paths(out, site, protected),
+            out.line(&["import", "rick_strip_claims"])?;
+            match (site.asks(), site.exceptions.as_slice()) {
+                (false, _) => backend(out, &site.backend),
+                (true, []) => guarded(out, &site.backend),
+                (true, exceptions) => partly_open(out, site, exceptions),
             }
         })
     })
@@ -129,36 +127,31 @@ fn guarded(out: &mut Writer, to: &Backend) -> Result<(), String> {
     backend(out, to)
 }
 
-/// Paths that a web server and an application behind it may read in two ways, as `/public/..;/admin`: never public.
-const AMBIGUOUS: [&str; 2] = ["*;*", r"*\*"];
+/// Paths that a web server and the application behind it may read in two ways: Caddy compares paths decoded and cleaned of `..`, and the
+/// application gets them as they were sent. `/public/..;/admin` is `/admin` to some, `/admin/../public/x` begins with `/admin` for others, and
+/// some decode twice. So whatever holds such a thing is nothing that everybody may see, wherever it seems to lead.
+const AMBIGUOUS: &str = r"not vars_regexp {http.request.uri.path} `[;\\%?#[:cntrl:]]|//|/\.\.?(/|$)`";
 
-/// A guarded site with paths for everybody.
-fn with_public_paths(out: &mut Writer, site: &Site, public: &[PathPattern]) -> Result<(), String> {
-    out.block(&["@rick_public"], |out| {
-        let mut words = vec!["path"];
-        words.extend(public.iter().map(PathPattern::as_str));
+/// A site of which a part is open: its open paths in a branch that asks nobody, everything else behind the question.
+fn partly_open(out: &mut Writer, site: &Site, exceptions: &[PathPattern]) -> Result<(), String> {
+    out.block(&["@rick_open"], |out| {
+        let alike: Vec<String> = exceptions.iter().flat_map(PathPattern::with_what_is_alike).collect();
+        let mut words = Vec::new();
+        if site.auth == Auth::Forward {
+            words.push("path");
+            words.extend(exceptions.iter().map(PathPattern::as_str));
+        } else {
+            // The way to log in is behind the question too: the outpost answers there.
+            words.extend(["not", "path", OUTPOST]);
+            words.extend(alike.iter().map(String::as_str));
+        }
         out.line(&words)?;
-        out.raw(&format!("not path {}", AMBIGUOUS.join(" ")));
+        out.raw(AMBIGUOUS);
         Ok(())
     })?;
-    out.block(&["handle", "@rick_public"], |out| backend(out, &site.backend))?;
+    out.block(&["handle", "@rick_open"], |out| backend(out, &site.backend))?;
     // `handle` sorts what it holds; only `route` keeps the order.
     out.block(&["handle"], |out| out.block(&["route"], |out| guarded(out, &site.backend)))
-}
-
-/// A public site with paths for which the proxy asks first, the way to log in among them.
-fn with_protected_paths(out: &mut Writer, site: &Site, protected: &[PathPattern]) -> Result<(), String> {
-    let mut words = vec!["@rick_protected path", OUTPOST];
-    for pattern in protected {
-        words.extend(pattern.parent());
-        words.push(pattern.as_str());
-    }
-    words.extend(AMBIGUOUS);
-    out.raw(&words.join(" "));
-    out.block(&["handle", "@rick_protected"], |out| {
-        out.block(&["route"], |out| guarded(out, &site.backend))
-    })?;
-    out.block(&["handle"], |out| backend(out, &site.backend))
 }
 
 fn backend(out: &mut Writer, backend: &Backend) -> Result<(), String> {
@@ -330,8 +323,10 @@ mod tests {
     #[test]
     fn every_site_strips_the_identity_headers_of_clients() {
         let text = render(&homelab()).unwrap();
-        assert_eq!(text.matches("\troute {\n\t\timport rick_strip_identity\n").count(), 6);
-        assert!(text.contains("request_header -Remote-*\n\trequest_header -X-Authentik-*\n"));
+        assert_eq!(text.matches("\troute {\n\t\timport rick_strip_claims\n").count(), 6);
+        assert!(text.contains(
+            "request_header -Remote-*\n\trequest_header -X-Authentik-*\n\trequest_header -X-Real-Ip\n"
+        ));
     }
 
     #[test]

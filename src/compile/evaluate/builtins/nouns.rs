@@ -12,6 +12,7 @@ use starlark::values::Value;
 use starlark::values::dict::DictRef;
 use starlark::values::list::{ListRef, UnpackList};
 use starlark::values::none::NoneOr;
+use starlark::values::record::Record;
 
 use super::super::tree::{folder_of, resolve};
 use super::{CURRENT, made, noun_of, place};
@@ -162,6 +163,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
     /// A web site, for the service that collects sites. `auth` is `"public"`, `"oidc"` or `"forward"`; one must be chosen.
     /// `public` are paths of a `forward` site that everybody may see, `protected` those of a `public` one that the proxy guards.
     /// `access` says which people the proxy lets in; only who gives the forward authentication knows what it means.
+    /// `client` is what an `oidc` site is to its provider: without one nobody would be asked at all.
     fn site<'v>(
         #[starlark(require = pos)] host: &str,
         #[starlark(require = named, default = NoneOr::None)] auth: NoneOr<String>,
@@ -170,6 +172,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = UnpackList::default())] public: Texts,
         #[starlark(require = named, default = UnpackList::default())] protected: Texts,
         #[starlark(require = named, default = NoneOr::None)] access: NoneOr<Value<'v>>,
+        #[starlark(require = named, default = NoneOr::None)] client: NoneOr<Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         host.parse::<HostName>().map_err(anyhow::Error::msg)?;
@@ -190,6 +193,14 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             (NoneOr::None, NoneOr::Other(files)) => Backend::Files(files),
             _ => anyhow::bail!("give exactly one of `proxy = …` and `files = …`"),
         };
+        let client = client.into_option().is_some_and(|client| Record::from_value(client).is_some());
+        if auth == Auth::Oidc && !client {
+            anyhow::bail!(
+                "site `{host}` leaves signing in to an application that is no client of OpenID Connect\n\
+                 help: choose `auth = \"forward\"` or `auth = \"public\"`; \
+                 an application that can says what it is to its provider: `client = OidcClient(…)`"
+            )
+        }
         let exceptions = exceptions(auth, &public.items, &protected.items)?;
         let site = Site { host: host.to_owned(), auth, backend, exceptions };
         if let NoneOr::Other(_) = access
@@ -346,7 +357,9 @@ fn exceptions(auth: Auth, public: &[String], protected: &[String]) -> anyhow::Re
     let mut patterns = Vec::new();
     for text in written {
         let pattern: PathPattern = text.parse().map_err(anyhow::Error::msg)?;
-        if pattern.as_str().starts_with("/outpost.goauthentik.io") {
+        // Caddy compares paths without regard to case.
+        let first = pattern.as_str().split('/').nth(1).unwrap_or_default();
+        if first.eq_ignore_ascii_case("outpost.goauthentik.io") {
             anyhow::bail!("`{pattern}` is where people sign in: it is open already");
         }
         patterns.push(pattern);
