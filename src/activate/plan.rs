@@ -221,6 +221,10 @@ impl Situation<'_> {
         let step = |verb, reason| Step { verb, unit: unit.clone(), reason };
         let displaced = self.applied.displaced.contains(unit);
         let borrowed = self.now(unit).filter(|now| now.borrowed);
+        if borrowed.is_some_and(|now| now.role == Role::Follow) && self.is_at_work(unit) {
+            // The distribution's own job, started by itself: an update of the system, say. The next one is as it says.
+            return Vec::new();
+        }
         if self.runs(unit) && borrowed.is_some_and(|now| displaced || now.role == Role::Follow) {
             // A restart, for a stop would take along what requires it.
             return vec![step(Verb::Restart, Reason::Restored)];
@@ -530,6 +534,15 @@ mod tests {
                 "stop backup.service: gone from the environment"
             ]
         );
+    }
+
+    #[test]
+    fn a_job_of_the_distribution_ends_its_work() {
+        let mut case = Case::running(&["upgrade.service follow 1 - borrowed"]);
+        let state = UnitState { active: ActiveState::Activating, oneshot: true, ..UnitState::default() };
+        case.live.insert("upgrade.service".parse().unwrap(), state);
+        assert!(case.steps(&["upgrade.service follow 2 - borrowed"]).is_empty());
+        assert!(case.steps(&[]).is_empty());
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub struct Unit {
     pub body: UnitBody,
     /// Files whose change only needs a reload.
     pub reload_on: Vec<BundlePath>,
+    /// Of a drop-in: rick does not start the unit.
+    pub follows: bool,
 }
 
 /// The forms of a unit.

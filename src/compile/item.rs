@@ -214,6 +214,8 @@ pub struct Unit {
     pub reload_on: Vec<String>,
     /// It stands in the place of a unit of the distribution, knowingly.
     pub replaces: bool,
+    /// Of a drop-in: what starts the unit is the distribution's business, and rick does not.
+    pub follows: bool,
 }
 
 /// The forms of a unit.

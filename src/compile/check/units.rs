@@ -48,7 +48,7 @@ fn check_unit(
             findings.push(finding.help("add to it with `drop_in = …`, or say `replaces = True`"));
         }
     }
-    Some(host::Unit { service: written.stated.label()?, name: name?, body, reload_on })
+    Some(host::Unit { service: written.stated.label()?, name: name?, body, reload_on, follows: unit.follows })
 }
 
 /// What is added to every unit of a type: one claim for each file.

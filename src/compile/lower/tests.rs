@@ -13,7 +13,13 @@ fn sections(text: &str) -> Sections {
 }
 
 fn unit(service: &str, name: &str, body: UnitBody) -> Unit {
-    Unit { service: service.parse().unwrap(), name: name.parse().unwrap(), body, reload_on: vec![] }
+    Unit {
+        service: service.parse().unwrap(),
+        name: name.parse().unwrap(),
+        body,
+        reload_on: vec![],
+        follows: false,
+    }
 }
 
 fn whole(service: &str, name: &str, text: &str) -> Unit {

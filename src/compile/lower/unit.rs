@@ -195,8 +195,10 @@ fn role(name: &UnitName, layers: &[(UnitName, &Stated<'_>)]) -> Role {
         let sections = stated.whole.map(|(_, sections)| sections);
         sections.or(stated.quadlet.map(|quadlet| &quadlet.sections)).map(|sections| (layer, sections))
     });
+    let mut drop_ins = layers.iter().flat_map(|(_, stated)| stated.drop_ins.values()).map(|(unit, _)| *unit);
     match defined {
-        // Only drop-ins: the distribution defines it, and somebody wants it changed, hence wants it.
+        // Only drop-ins: the distribution defines it, and somebody wants it changed, hence wants it, unless all say otherwise.
+        None if drop_ins.all(|unit| unit.follows) => Role::Follow,
         None => Role::Run,
         Some((layer, sections)) => {
             let installed = install::installed_name(layer, sections).as_ref() == Some(name);

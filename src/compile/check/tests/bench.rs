@@ -91,7 +91,7 @@ impl Bench {
     }
 
     fn unit_body(self, what: &str, name: &str, entries: &[(&str, &str, &str)], body: UnitBody) -> Self {
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false };
+        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
         self.item(&call(what, name, entries), Noun::Unit(unit))
     }
 
@@ -100,14 +100,14 @@ impl Bench {
         let path = SourcePath(format!("modules/{name}"));
         self.sources.insert(path.clone(), text.into());
         let body = UnitBody::Whole(Body::Text(text.into(), Some(path)));
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false };
+        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
         self.item(&format!("unit(\"{name}\", source = \"{name}\")"), Noun::Unit(unit))
     }
 
     /// A unit pasted into the module.
     pub(super) fn unit_text(self, name: &str, text: &str) -> Self {
         let body = UnitBody::Whole(Body::Text(text.into(), None));
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false };
+        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
         self.item(&format!("unit(\"{name}\", text = TEXT)"), Noun::Unit(unit))
     }
 

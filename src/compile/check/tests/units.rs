@@ -90,7 +90,13 @@ fn a_unit_has_one_claim() {
 fn reloads_need_files_that_stay() {
     let unit = |file: &str| {
         let reload_on = vec![file.to_owned()];
-        Noun::Unit(Unit { name: "a.service".into(), body: UnitBody::Mask, reload_on, replaces: true })
+        Noun::Unit(Unit {
+            name: "a.service".into(),
+            body: UnitBody::Mask,
+            reload_on,
+            replaces: true,
+            follows: false,
+        })
     };
     let bench = |file| {
         Bench::new().service("a").file("stays", "", true).file("moves", "", false).item("unit()", unit(file))

@@ -103,7 +103,8 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         made(eval, &noun, &[("name", name), ("path", path)])
     }
 
-    /// A systemd unit. `drop_in` makes it an addition to a unit of the distribution, `replaces` says that it knowingly takes one's place.
+    /// A systemd unit. `drop_in` makes it an addition to a unit of the distribution, and `follows` one that the distribution starts, not
+    /// rick; `replaces` says that it knowingly takes one's place.
     fn unit<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(default = NoneOr::None)] sections: NoneOr<DictRef<'v>>,
@@ -112,6 +113,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = NoneOr::None)] drop_in: NoneOr<String>,
         #[starlark(require = named, default = UnpackList::default())] reload_on: UnpackList<Value<'v>>,
         #[starlark(require = named, default = false)] replaces: bool,
+        #[starlark(require = named, default = false)] follows: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let body = body(eval, sections, text, source)?;
@@ -119,6 +121,11 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             NoneOr::None => UnitBody::Whole(body),
             NoneOr::Other(stem) => UnitBody::DropIn(stem, body),
         };
+        if follows && !matches!(body, UnitBody::DropIn(..)) {
+            anyhow::bail!(
+                "`follows` is for a drop-in: a whole unit is started by rick if its `[Install]` says so"
+            );
+        }
         let mut files = Vec::new();
         for file in reload_on.items {
             match noun_of(file) {
@@ -126,7 +133,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
                 _ => anyhow::bail!("`reload_on` takes what file() gave, not {}", file.get_type()),
             }
         }
-        let noun = Noun::Unit(Unit { name: name.to_owned(), body, reload_on: files, replaces });
+        let noun = Noun::Unit(Unit { name: name.to_owned(), body, reload_on: files, replaces, follows });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
@@ -141,6 +148,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             body: UnitBody::Mask,
             reload_on: Vec::new(),
             replaces: true,
+            follows: false,
         });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
