@@ -34,6 +34,7 @@ fn the_applications_of_the_homelab_sign_people_in_and_share_nothing() {
     gitea_has_one_source_of_sign_ins(&host);
     secrets_stand_in_memory_only(&host);
     a_new_secret_restarts_who_reads_it(&host);
+    a_server_that_is_late_leaves_nobody_down(&host);
     another_client_restarts_no_server(&host, &tree);
 }
 
@@ -357,7 +358,7 @@ fn gitea_has_one_source_of_sign_ins(host: &Host) {
     let expected = "1|6|authentik|t|gitea|groups|https://auth.jnss.me/application/o/gitea/.well-known/openid-configuration|";
     assert!(before.starts_with(expected), "{before}");
     let secret = query(host, "gitea", "SELECT cfg::jsonb->>'ClientSecret' FROM login_source");
-    for reader in ["gitea", "authentik"] {
+    for reader in ["gitea", "authentik-clients"] {
         assert_eq!(host.sh(&format!("cat /run/rick/secrets/{reader}/gitea-oidc-secret")), secret, "{reader}");
     }
     // Again, a second later: the same row, untouched.
@@ -424,6 +425,32 @@ fn a_new_secret_restarts_who_reads_it(host: &Host) {
     assert_eq!(before[1..], after[1..]);
     let secret = query(host, "gitea", "SELECT cfg::jsonb->>'ClientSecret' FROM login_source");
     assert_eq!(host.sh("cat /run/rick/secrets/gitea/gitea-oidc-secret"), secret);
+}
+
+fn a_server_that_is_late_leaves_nobody_down(host: &Host) {
+    host.ok(&["systemctl", "stop", "gitea.service", "gitea-sign-in.service", "gitea-migrate.service"]);
+    host.ok(&["systemctl", "stop", "postgresql.service"]);
+    // Masked for a moment: whoever wants it would start it.
+    host.ok(&["systemctl", "mask", "--runtime", "postgresql-databases.service"]);
+    host.ok(&["systemctl", "start", "--no-block", "gitea.service"]);
+    host.ok(&["sleep", "3"]);
+    assert_ne!(host.property("gitea.service", "ActiveState"), "active");
+    host.ok(&["systemctl", "unmask", "--runtime", "postgresql-databases.service"]);
+    host.ok(&["systemctl", "start", "postgresql-databases.service"]);
+    host.ok(&[
+        "timeout",
+        "60",
+        "bash",
+        "-c",
+        "until systemctl is-active --quiet gitea.service; do sleep 0.2; done",
+    ]);
+    host.ok(&[
+        "timeout",
+        "60",
+        "bash",
+        "-c",
+        "until curl -sf --unix-socket /run/gitea/http.sock http://x/api/healthz; do sleep 0.2; done",
+    ]);
 }
 
 fn another_client_restarts_no_server(host: &Host, tree: &Tree) {

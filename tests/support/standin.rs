@@ -15,20 +15,29 @@ const MODULE: &str = r#""""Images that stand in for the real ones."""
 
 def _build(ctx):
     # Podman adds the user that a container runs as, if there is a file to add it to.
-    passwd = {"/etc/passwd": "passwd"}
-    shell = passwd | {"/bin/" + name: "busybox" for name in ["sh", "cat", "cp", "id", "mv", "sleep"]}
+    shell = {"/etc/passwd": "passwd"} | {"/bin/" + name: "busybox" for name in ["sh", "cat", "cp", "id", "mv", "sleep"]}
+    # Each program behind a shell that hears the signal to end: process 1 of a container has to say that it does.
+    programs = lambda *paths: shell | {path: "run" for path in paths} | {"/standin/" + path.split("/")[-1]: "standin" for path in paths}
     return [
-        image("authentik", layers = shell | {"/usr/bin/ak": "standin"}, entrypoint = ["/usr/bin/ak"]),
+        image("authentik", layers = programs("/usr/bin/ak"), entrypoint = ["/usr/bin/ak"]),
         image(
             "nextcloud",
-            layers = {"/entrypoint.sh": "standin", "/usr/local/bin/php": "standin", "/usr/bin/curl": "standin"} | shell,
+            layers = programs("/entrypoint.sh", "/usr/local/bin/php", "/usr/bin/curl"),
             entrypoint = ["/entrypoint.sh"],
             command = ["apache2-foreground"],
         ),
-        image("gitea", layers = passwd | {"/app/gitea/gitea": "standin"}, entrypoint = ["/app/gitea/gitea"]),
+        image("gitea", layers = programs("/app/gitea/gitea"), entrypoint = ["/app/gitea/gitea"]),
     ]
 
 standins = module(doc = "Stand-ins.", build = _build)
+"#;
+
+/// What stands in the images under the names of the real programs.
+const RUN: &str = r#"#!/bin/sh
+"/standin/${0##*/}" "$@" &
+program=$!
+trap 'kill "$program"; wait "$program"; exit 0' TERM
+wait "$program"
 "#;
 
 /// The homelab as it stands in the repository, but for what needs the internet: certificates of the host's own authority, and
@@ -67,6 +76,8 @@ pub(crate) fn lay(tree: &Tree) {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("the tree is ours");
     };
     tree.write("modules/standins/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    tree.write("modules/standins/run", RUN);
+    fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o755)).expect("the tree is ours");
     put(program(), "standin");
     put(Path::new("/bin/busybox"), "busybox");
 }

@@ -14,6 +14,7 @@ mod installs;
 mod known;
 mod mounts;
 mod names;
+mod networks;
 mod order;
 mod placed;
 mod ports;
@@ -77,6 +78,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     runs_as::check(&survey, findings);
     containers::check(&survey, findings);
     mounts::check(&survey, findings);
+    networks::check(&survey, findings);
     dependencies::check(&survey, &provided, findings);
     installs::check(&survey, findings);
     order::check(&survey, &provided, findings);

@@ -310,7 +310,11 @@ impl<'v> Building<'v, '_> {
     /// Reports what a module found, with the service that it found it for.
     fn relay(&self, session: &mut Session, number: usize, finding: Finding) {
         let service = &self.services[number];
-        session.report(finding.and_at(&service.span, format!("found by `{}`", service.name)));
+        let found = format!("found by `{}`", service.name);
+        session.report(match finding.primary {
+            Some(_) => finding.and_at(&service.span, found),
+            None => finding.at(&service.span, found),
+        });
     }
 
     fn record(&mut self, session: &mut Session, number: usize, value: Value<'v>) {

@@ -10,7 +10,7 @@ use starlark::values::Value;
 use starlark::values::none::NoneOr;
 use starlark::values::structs::AllocStruct;
 
-use super::{FINDING, Made, place, place_of};
+use super::{FINDING, Made, place_of};
 use crate::compile::finding::Finding;
 
 /// Findings of a module's own: returned from `build` or `finish` like a noun.
@@ -43,8 +43,11 @@ fn finding<'v>(
     at: NoneOr<Value<'v>>,
     help: NoneOr<&str>,
 ) -> Made<'v> {
-    let place = at.into_option().and_then(place_of).map_or_else(|| place(eval), Ok)?;
-    let mut finding = finding.at(&place, "");
+    // Without a noun it is about the service, and where the module says so helps nobody.
+    let mut finding = match at.into_option().and_then(place_of) {
+        Some(place) => finding.at(&place, ""),
+        None => finding,
+    };
     if let NoneOr::Other(help) = help {
         finding = finding.help(help);
     }
