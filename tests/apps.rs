@@ -99,7 +99,7 @@ fn the_validation_commands_of_the_records_say_what_they_show(host: &Host) {
     let [own, clients] = ["authentik", "postgres-clients"].map(|name| id(host, "group", name));
     let uid = id(host, "passwd", "authentik");
     assert!(said.starts_with(&format!("uid={uid}(authentik) gid={own}")), "{said}");
-    assert!(said.contains(&format!("{clients}")), "{said}");
+    assert!(said.contains(&clients), "{said}");
 }
 
 fn each_application_is_in_its_groups_and_no_other(host: &Host) {

@@ -14,7 +14,7 @@ const VERIFY: &str = "systemd-analyze verify --man=no --generators=no --recursiv
 #[test]
 fn every_file_of_the_homelab_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment(&standin::homelab(), "homelab", Host::boot("arch-vps"));
+    judge_environment(&standin::homelab(), "homelab", &Host::boot("arch-vps"));
 }
 
 #[test]
@@ -23,21 +23,21 @@ fn every_file_of_the_homelab_is_taken_by_the_tools_of_the_next_debian() {
     let tree = standin::homelab();
     tree.edit("environments/homelab.star", "debian-13", "debian-14");
     tree.edit("environments/homelab.star", "postgresql(version = 17)", "postgresql(version = 18)");
-    judge_environment(&tree, "homelab", Host::boot_suite(NEXT_SUITE, "arch-vps"));
+    judge_environment(&tree, "homelab", &Host::boot_suite(NEXT_SUITE, "arch-vps"));
 }
 
 #[test]
 fn every_file_of_production_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment(&source::whole(), "production", Host::boot("mini-vps"));
+    judge_environment(&source::whole(), "production", &Host::boot("mini-vps"));
 }
 
-fn judge_environment(tree: &Tree, environment: &str, host: Host) {
+fn judge_environment(tree: &Tree, environment: &str, host: &Host) {
     host.push(&activator(), "/usr/local/bin/rick-activate");
     host.push(&tree.bundle(environment), "/root/bundle.tar");
-    standin::make_secrets(&host, "/root/bundle.tar");
+    standin::make_secrets(host, "/root/bundle.tar");
     host.ok(&["rick-activate", "/root/bundle.tar"]);
-    judge(&host);
+    judge(host);
 }
 
 /// Has every tool judge what an activated host has, and the bundle that it came from: `/root/bundle.tar`.

@@ -416,14 +416,14 @@ fn what_is_missing_is_refused_all_at_once_with_the_way_to_get_it() {
     assert_eq!(help[0], "install caddy");
     assert!(help[1].contains("for name in app-key db-key; do\n"), "{}", help[1]);
     // One that is there is not asked for again, and all of them are enough.
-    let store = story.root.path().join("etc/credstore.encrypted");
-    fs::create_dir(&store).unwrap();
-    fs::write(store.join("app-key"), "x").unwrap();
-    fs::write(store.join("db-key"), "").unwrap();
+    let kept = story.root.path().join("etc/credstore.encrypted");
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("app-key"), "x").unwrap();
+    fs::write(kept.join("db-key"), "").unwrap();
     let secrets = first().secret("app-key", "app").secret("db-key", "db");
     let error = story.refused(&secrets.bundle());
     assert_eq!(error.to_string(), "this host lacks the secret `db-key`, needed by db");
-    fs::write(store.join("db-key"), "x").unwrap();
+    fs::write(kept.join("db-key"), "x").unwrap();
     assert!(story.activate(&secrets).changed);
 }
 

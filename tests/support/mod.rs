@@ -68,7 +68,7 @@ fn skip(here: &str, reason: &str) -> bool {
     false
 }
 
-/// What comes after the usual Debian: newer systemd, Podman, Caddy and PostgreSQL.
+/// What comes after the usual Debian: newer systemd, Podman, Caddy and database server.
 pub(crate) const NEXT_SUITE: &str = "forky";
 
 /// The Debian that hosts run unless a test says otherwise: `RICK_TEST_SUITE`, or the stable one.

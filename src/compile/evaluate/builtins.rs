@@ -7,6 +7,7 @@
 mod findings;
 mod nouns;
 mod shape;
+mod sites;
 mod structure;
 mod texts;
 
@@ -58,6 +59,7 @@ pub(super) fn globals() -> Globals {
     GlobalsBuilder::extended_by(&library)
         .with(structure::structure)
         .with(nouns::nouns)
+        .with(sites::sites)
         .with(texts::texts)
         .with(findings::findings)
         .build()
