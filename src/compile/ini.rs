@@ -22,7 +22,7 @@ pub(crate) struct Part {
 pub(crate) struct Assignment {
     pub(crate) key: String,
     pub(crate) value: String,
-    /// The key's place.
+    /// The key's place, as far as it stands in the first line.
     pub(crate) key_range: Range<usize>,
     /// The value's place, as far as it stands in the first line.
     pub(crate) value_range: Range<usize>,
@@ -75,6 +75,11 @@ impl Parser {
         open.text.push_str(line);
         if continues(&open.text) {
             open.text.pop();
+            if open.text.trim().is_empty() {
+                // Nothing yet: the line begins with the next one.
+                self.open = None;
+                return;
+            }
             open.first = open.first.min(open.text.trim_end().len());
             open.text.push(' ');
         } else {
@@ -110,7 +115,7 @@ impl Parser {
             return;
         };
         let (key, value) = (key.trim_end(), value.trim_start());
-        let key_range = range.start..range.start + key.len();
+        let key_range = range.start..(range.start + key.len()).min(range.end);
         let value_range = range.start + text.len() - value.len()..range.end;
         part.entries.push(Assignment {
             key: key.to_owned(),
@@ -187,6 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lone_backslash_begins_nothing_and_a_key_may_go_on() {
+        for (text, key, shown) in
+            [("[]\n\\\nü=", "ü", "ü"), ("[]\n \\\n \\\n  a=b", "a", "a"), ("[]\na\\\nb=c", "a b", "a")]
+        {
+            let (parts, wrong) = parse(text);
+            assert_eq!(wrong, []);
+            let entry = &parts[0].entries[0];
+            assert_eq!((entry.key.as_str(), &text[entry.key_range.clone()]), (key, shown), "{text:?}");
+        }
+    }
+
+    #[test]
     fn every_wrong_line_is_told() {
         let (_, wrong) = parse("a=b\n[Unit\nhello\n");
         assert_eq!(wrong.len(), 3);
@@ -198,7 +215,8 @@ mod tests {
             for part in parse(&text).0 {
                 prop_assert!(text.get(part.range).is_some());
                 for entry in part.entries {
-                    prop_assert!(text.get(entry.key_range).is_some_and(|key| key == entry.key));
+                    let shown = text.get(entry.key_range).unwrap_or("\0");
+                    prop_assert!(entry.key == shown || entry.key.starts_with(shown) && text.contains("\\\n"), "{shown:?}");
                     prop_assert!(text.get(entry.value_range).is_some());
                 }
             }
