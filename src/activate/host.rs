@@ -24,7 +24,7 @@ pub trait Host: Sync {
     /// What holds of each unit, in their order. One question for all.
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>>;
 
-    /// The instances of these templates that systemd knows now.
+    /// The instances of these templates that run, have failed, or have something to do.
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>>;
 
     /// Does one thing to some units, queued in their order, and waits until all is done.

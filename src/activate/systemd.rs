@@ -65,7 +65,8 @@ impl Host for Systemd {
             return Ok(Vec::new());
         }
         let patterns = templates.iter().map(|name| format!("{}*.{}", name.stem(), name.kind()));
-        let list = ["list-units", "--all", "--plain", "--no-legend", "--full", "--no-pager", "--"];
+        // Not `--all`: those that are only named somewhere, as each service names the one that tells of its failure, need nothing.
+        let list = ["list-units", "--plain", "--no-legend", "--full", "--no-pager", "--"];
         let output = run(Command::new("systemctl").args(list).args(patterns))?;
         Ok(output.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect())
     }
