@@ -128,32 +128,17 @@ fn each_application_is_in_its_groups_and_no_other(host: &Host) {
     }
 }
 
-/// A command run as a user, with the groups that it has.
-fn as_user<'a>(user: &'a str, command: &[&'a str]) -> Vec<String> {
-    let mut all = [
-        "setpriv".to_owned(),
-        format!("--reuid={user}"),
-        format!("--regid={user}"),
-        "--init-groups".to_owned(),
-    ]
-    .to_vec();
-    all.extend(command.iter().map(|&word| word.to_owned()));
-    all
+/// Runs a command as a user, with the groups that it has.
+fn as_user(host: &Host, user: &str, command: &[&str]) -> Output {
+    let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    host.run(&[&["setpriv", &uid, &gid, "--init-groups"], command].concat())
 }
 
 /// Tries to open a database as a Unix user.
 fn open(host: &Host, user: &str, role: &str, database: &str) -> Output {
     let (role, database) = (format!("--username={role}"), format!("--dbname={database}"));
-    let psql = [
-        "psql",
-        "--no-psqlrc",
-        "--no-password",
-        "--host=/run/postgresql",
-        &role,
-        &database,
-        "--command=SELECT 1",
-    ];
-    host.run(&as_user(user, &psql).iter().map(String::as_str).collect::<Vec<_>>())
+    let to = ["psql", "--no-psqlrc", "--no-password", "--host=/run/postgresql", &role, &database];
+    as_user(host, user, &[to.as_slice(), &["--command=SELECT 1"]].concat())
 }
 
 fn each_user_opens_its_own_database_and_no_other(host: &Host) {
@@ -168,6 +153,13 @@ fn each_user_opens_its_own_database_and_no_other(host: &Host) {
             }
         }
         assert!(!open(host, user, "postgres", "postgres").status.success(), "{user} as postgres");
+    }
+    // Valkey answers those who use it, and not authentik, which does not.
+    for (user, reaches) in
+        [("nextcloud", true), ("gitea", true), ("whoami", true), ("app", true), ("authentik", false)]
+    {
+        let ping = as_user(host, user, &["valkey-cli", "-s", "/run/valkey-sock/valkey.sock", "ping"]);
+        assert_eq!(ping.stdout == b"PONG\n", reaches, "{user}: {ping:?}");
     }
     // The web server, and a user of nothing, do not even reach the sockets.
     for user in ["caddy", "nobody"] {
@@ -241,11 +233,14 @@ fn the_way_to_sign_in_leads_through_the_provider_and_back(host: &Host) {
         assert!(text.contains(expected), "{site}: {text}");
     }
     // Signed out, she is asked again.
-    let (_, out, _) = ask(host, "whoami.jnss.me/outpost.goauthentik.io/sign_out", &SIGNED_IN);
-    assert!(!out.is_empty());
+    let jar = ["--cookie-jar", "/tmp/out", "--cookie", "/tmp/out"];
+    assert_eq!(ask(host, "whoami.jnss.me/", &[&["--location"], jar.as_slice()].concat()).0, "200");
+    assert_eq!(ask(host, "whoami.jnss.me/", &jar).0, "200");
+    ask(host, "whoami.jnss.me/outpost.goauthentik.io/sign_out", &jar);
+    assert_eq!(ask(host, "whoami.jnss.me/", &jar).0, "302");
 }
 
-const FORGED: [&str; 11] = [
+const FORGED: [&str; 13] = [
     "-HRemote-User: mallory",
     "-Hremote-groups: mallory",
     "-HRemote-Email: mallory",
@@ -255,6 +250,8 @@ const FORGED: [&str; 11] = [
     "-HX-Real-IP: mallory",
     "-HForwarded: for=mallory",
     "-HX-Forwarded-For: mallory",
+    "-HX-Forwarded-User: mallory",
+    "-HX-Webauth-User: mallory",
     "-HX-Forwarded-Uri: /skip",
     "-HX-Forwarded-Host: auth.jnss.me",
 ];
@@ -294,11 +291,14 @@ fn public_paths_stand_beside_protected_ones(host: &Host) {
 }
 
 /// What a query in an application's database gives, as its own user.
+#[track_caller]
 fn query(host: &Host, user: &str, sql: &str) -> String {
     let (database, sql) = (format!("--dbname={user}"), format!("--command={sql}"));
     let psql =
         ["psql", "--no-psqlrc", "--host=/run/postgresql", "--tuples-only", "--no-align", &database, &sql];
-    host.ok(&as_user(user, &psql).iter().map(String::as_str).collect::<Vec<_>>())
+    let output = as_user(host, user, &psql);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
 }
 
 fn authentik_was_told_what_was_compiled(host: &Host) {
@@ -528,14 +528,7 @@ fn client_projects_live_side_by_side() {
     assert_eq!(host.read("/var/lib/sigvild/photos/photo.png"), photo);
     // Each is a user of its own, and reads nothing of the other.
     for (user, other) in [("sigvild", "fjord"), ("fjord", "sigvild")] {
-        let looks = host.run(&[
-            "setpriv",
-            &format!("--reuid={user}"),
-            &format!("--regid={user}"),
-            "--init-groups",
-            "ls",
-            &format!("/var/lib/{other}"),
-        ]);
+        let looks = as_user(&host, user, &["ls", &format!("/var/lib/{other}")]);
         assert!(!looks.status.success(), "{user} reads the photos of {other}");
         assert_eq!(groups_of(&host, user), [""; 0]);
     }

@@ -42,7 +42,7 @@ fn everything() -> source::Tree {
     tree.edit(
         file,
         "authentik(subdomain = \"auth\")",
-        "authentik(subdomain = \"auth\", gone = [\"grafana\", \"site-old-jnss-me\"])",
+        "authentik(subdomain = \"auth\", gone = [\"grafana\", \"site-old_jnss_me\"])",
     );
     tree
 }
@@ -67,6 +67,7 @@ fn a_guarded_site_is_open_to_those_only_whom_all_its_conditions_let_in() {
     let hosts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = hosts[0]["files"][BLUEPRINT]["text"].as_str().unwrap();
     let applications = text.matches("model: \"authentik_core.application\"\n    id:").count();
+    assert_eq!(applications, 6);
     assert_eq!(text.matches("policy_engine_mode: \"all\"").count(), applications);
     // Each condition of one application is a binding of its own.
     let bindings = text.matches("target: !KeyOf \"application-gitea\"").count();

@@ -7,6 +7,8 @@ use crate::support::source::{self, Tree};
 use crate::support::{Host, NEXT_SUITE, activator, require_hosts};
 use crate::tools;
 
+const AUTHORITY: &str = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
+
 const OUTPOST: &str = "
 {
 	admin off
@@ -106,6 +108,7 @@ fn only_the_outpost_is_believed(tree: &Tree, host: &Host) {
     the_way_to_log_in_is_open(host);
     public_paths_stand_beside_protected_ones(host);
     protected_paths_stand_beside_public_ones(host);
+    what_is_no_path_is_refused(host);
     without_its_outpost_nobody_is_let_in(host);
     tools::judge(host);
 }
@@ -134,12 +137,11 @@ struct Answer {
 
 /// Asks as a client that claims to be somebody, in every header that somebody might believe.
 fn ask(host: &Host, name: &str, path: &str) -> Answer {
-    let authority = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
     let resolve = format!("{name}:443:127.0.0.1");
     let url = format!("https://{name}{path}");
     let write_out = "\n%{http_code} %{redirect_url}";
     let mut command =
-        vec!["curl", "--silent", "--show-error", "--path-as-is", "--max-time", "20", "--cacert", authority];
+        vec!["curl", "--silent", "--show-error", "--path-as-is", "--max-time", "20", "--cacert", AUTHORITY];
     command.extend(["--resolve", &resolve, "--write-out", write_out]);
     for forged in [
         "Remote-User: mallory",
@@ -156,6 +158,11 @@ fn ask(host: &Host, name: &str, path: &str) -> Answer {
         "X-Client-IP: mallory",
         "Forwarded: for=mallory",
         "X-Forwarded-For: mallory",
+        "X-Forwarded-User: mallory",
+        "X-Webauth-User: mallory",
+        "X-Original-URL: /mallory",
+        "X-Rewrite-URL: /mallory",
+        "True-Client-IP: mallory",
         // The address that the outpost is asked about.
         "X-Forwarded-Uri: /ok",
         "X-Forwarded-Method: GET",
@@ -249,6 +256,8 @@ fn public_paths_stand_beside_protected_ones(host: &Host) {
         "/admin/../public/x",
         "/admin/%2e%2e/public/x",
         "/admin/..%2fpublic/x",
+        "/public%2fadmin",
+        "/public/a%2e",
         "/public/a%00",
         "/public/a%0a",
     ] {
@@ -279,6 +288,7 @@ fn protected_paths_stand_beside_public_ones(host: &Host) {
         "/x/y/..;/../admin/z",
         "/%2561dmin/x",
         "/admin%3f/..",
+        "/x%2fadmin/users",
     ] {
         assert_eq!(status(host, "shop.jnss.me", path), "302", "{path}");
     }
@@ -286,6 +296,35 @@ fn protected_paths_stand_beside_public_ones(host: &Host) {
         ask(host, "shop.jnss.me", "/outpost.goauthentik.io/start").text,
         "the outpost, asked for /outpost.goauthentik.io/start"
     );
+}
+
+/// Sends a request of HTTP/1.1 to the letter, over TLS; the status. No client would ask so, but for one that wants to get around.
+fn raw_status(host: &Host, name: &str, target: &str) -> String {
+    let script = "import socket, ssl, sys\n\
+        context = ssl.create_default_context(cafile=sys.argv[1])\n\
+        plain = socket.create_connection(('127.0.0.1', 443), timeout=20)\n\
+        secure = context.wrap_socket(plain, server_hostname=sys.argv[2])\n\
+        secure.sendall(f'GET {sys.argv[3]} HTTP/1.1\\r\\nHost: {sys.argv[2]}\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n\
+        print(secure.recv(4096).decode().split(' ')[1])";
+    host.ok(&["python3", "-c", script, AUTHORITY, name, target])
+}
+
+/// Targets that are no path: Caddy could not tell where they lead, and would hand them on, to the outpost and to the application.
+fn what_is_no_path_is_refused(host: &Host) {
+    for (name, target) in [
+        ("shop.jnss.me", "x:http://shop.jnss.me/admin/x"),
+        ("shop.jnss.me", "http:%2fadmin/x"),
+        ("app.jnss.me", "x:http://app.jnss.me/public/x"),
+        ("whoami.jnss.me", "x:http://whoami.jnss.me/outpost.goauthentik.io/ping"),
+        ("open.jnss.me", "x:http://open.jnss.me/"),
+        ("private.jnss.me", "*"),
+    ] {
+        assert_eq!(raw_status(host, name, target), "400", "{name} {target}");
+    }
+    // These are other ways to write a path.
+    assert_eq!(raw_status(host, "shop.jnss.me", "x:/admin/x"), "302");
+    assert_eq!(raw_status(host, "shop.jnss.me", "https://shop.jnss.me/admin/x"), "302");
+    assert_eq!(raw_status(host, "shop.jnss.me", "https://shop.jnss.me/x"), "200");
 }
 
 fn without_its_outpost_nobody_is_let_in(host: &Host) {

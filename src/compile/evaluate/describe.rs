@@ -23,7 +23,7 @@ pub(super) fn describe(session: &mut Session, written: &str) -> Option<Vec<Modul
         session.report(
             Finding::error(format!("`{path}` defines no module"))
                 .at(&Span::start_of(&path), "")
-                .help("give it one: `NAME = module(doc = …, build = …)`"),
+                .help("what it holds is for other modules to load, so read it; or give it one: `NAME = module(doc = …, build = …)`"),
         );
         return None;
     };

@@ -26,9 +26,22 @@ pub struct CaddyConfig {
 /// Where the endpoint answers on every site that asks it: the way to log in, back and out.
 const OUTPOST: &str = "/outpost.goauthentik.io/*";
 
-/// The headers that carry who somebody is, which only the forward-auth endpoint may set, and those by which a client could claim to come from
-/// elsewhere. `X-Forwarded-*` is not among them: Caddy itself writes those anew.
-const CLAIMS: [&str; 5] = ["Remote-*", "X-Authentik-*", "X-Real-Ip", "X-Client-Ip", "Forwarded"];
+/// The headers by which a client could claim to be somebody, to come from elsewhere, or to ask for another path. Caddy sets anew what it
+/// has to say itself: `X-Forwarded-For`, `-Host`, `-Proto`, and what the forward-auth endpoint says of a person.
+const CLAIMS: [&str; 12] = [
+    "Remote-*",
+    "X-Authentik-*",
+    "X-Forwarded-*",
+    "X-Remote-*",
+    "X-Auth-Request-*",
+    "X-Webauth-*",
+    "X-Original-*",
+    "X-Rewrite-*",
+    "X-Real-Ip",
+    "X-Client-Ip",
+    "True-Client-Ip",
+    "Forwarded",
+];
 
 /// What the endpoint says about a person: the name of a matcher, the endpoint's header, the header that applications read.
 const IDENTITY: [(&str, &str, &str); 4] = [
@@ -51,7 +64,10 @@ pub fn render(config: &CaddyConfig) -> Result<String, String> {
     let mut out = Writer::default();
     global_options(&mut out, config)?;
     if !sites.is_empty() {
-        out.block(&["(rick_strip_claims)"], |out| {
+        out.block(&["(rick_no_claims)"], |out| {
+            // A target such as `x:http://host/admin` has no path that could be compared, and would be passed on as it is.
+            out.raw("@rick_no_path not vars_regexp {http.request.uri} ^/");
+            out.line(&["respond", "@rick_no_path", "400"])?;
             CLAIMS.iter().try_for_each(|header| out.line(&["request_header", &format!("-{header}")]))
         })?;
     }
@@ -111,7 +127,7 @@ fn render_site(out: &mut Writer, site: &Site) -> Result<(), String> {
     check_host(&site.host)?;
     out.block(&[&site.host], |out| {
         out.block(&["route"], |out| {
-            out.line(&["import", "rick_strip_claims"])?;
+            out.line(&["import", "rick_no_claims"])?;
             match (site.asks(), site.exceptions.as_slice()) {
                 (false, _) => backend(out, &site.backend),
                 (true, []) => guarded(out, &site.backend),
@@ -128,9 +144,13 @@ fn guarded(out: &mut Writer, to: &Backend) -> Result<(), String> {
 }
 
 /// Paths that a web server and the application behind it may read in two ways: Caddy compares paths decoded and cleaned of `..`, and the
-/// application gets them as they were sent. `/public/..;/admin` is `/admin` to some, `/admin/../public/x` begins with `/admin` for others, and
-/// some decode twice. So whatever holds such a thing is nothing that everybody may see, wherever it seems to lead.
-const AMBIGUOUS: &str = r"not vars_regexp {http.request.uri.path} `[;\\%?#[:cntrl:]]|//|/\.\.?(/|$)`";
+/// application gets them as they were sent. `/public/..;/admin` is `/admin` to some, `/admin/../public/x` begins with `/admin` for others,
+/// some decode a `/` that is escaped, and some decode twice. So what holds such a thing is nothing that everybody may see, wherever it
+/// seems to lead.
+const AMBIGUOUS: [&str; 2] = [
+    r"not vars_regexp {http.request.uri.path} `[;\\%?#[:cntrl:]]|//|/\.\.?(/|$)`",
+    r"not vars_regexp {http.request.uri} `^[^?]*%(2[EeFf]|5[Cc])`",
+];
 
 /// A site of which a part is open: its open paths in a branch that asks nobody, everything else behind the question.
 fn partly_open(out: &mut Writer, site: &Site, exceptions: &[PathPattern]) -> Result<(), String> {
@@ -146,7 +166,9 @@ fn partly_open(out: &mut Writer, site: &Site, exceptions: &[PathPattern]) -> Res
             words.extend(alike.iter().map(String::as_str));
         }
         out.line(&words)?;
-        out.raw(AMBIGUOUS);
+        for line in AMBIGUOUS {
+            out.raw(line);
+        }
         Ok(())
     })?;
     out.block(&["handle", "@rick_open"], |out| backend(out, &site.backend))?;
@@ -321,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn every_site_strips_the_identity_headers_of_clients() {
+    fn every_site_begins_with_what_no_client_may_claim() {
         let text = render(&homelab()).unwrap();
-        assert_eq!(text.matches("\troute {\n\t\timport rick_strip_claims\n").count(), 6);
+        assert_eq!(text.matches("\troute {\n\t\timport rick_no_claims\n").count(), 6);
         assert!(text.contains(
-            "request_header -Remote-*\n\trequest_header -X-Authentik-*\n\trequest_header -X-Real-Ip\n"
+            "respond @rick_no_path 400\n\trequest_header -Remote-*\n\trequest_header -X-Authentik-*\n"
         ));
     }
 
