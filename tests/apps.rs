@@ -369,6 +369,20 @@ fn gitea_has_one_source_of_sign_ins(host: &Host) {
     query(host, "gitea", "UPDATE login_source SET is_active = false, cfg = '{}'");
     host.ok(&["systemctl", "restart", "gitea-sign-in.service"]);
     assert!(row().starts_with(expected), "{}", row());
+    // A statement that fails is written to the server's log: without the secret, as is looked for below.
+    query(host, "gitea", "ALTER TABLE login_source RENAME TO elsewhere");
+    host.ok(&["systemctl", "restart", "--no-block", "gitea-sign-in.service"]);
+    let failed = "until journalctl --no-pager -u postgresql | grep -q 'ERROR:  relation \"login_source\" does not exist'; do sleep 0.2; done";
+    host.ok(&["timeout", "60", "bash", "-c", failed]);
+    query(host, "gitea", "ALTER TABLE elsewhere RENAME TO login_source");
+    host.ok(&[
+        "timeout",
+        "60",
+        "bash",
+        "-c",
+        "until systemctl is-active --quiet gitea-sign-in; do sleep 0.2; done",
+    ]);
+    assert!(row().starts_with(expected), "{}", row());
     // The program read it at its start, over its own socket.
     let (_, _, text) = ask(host, "git.jnss.me/", &[]);
     assert!(text.contains("\"client_id\":\"gitea\"") || text.contains("\"client_id\": \"gitea\""), "{text}");
