@@ -335,8 +335,16 @@ fn turn_away(stream: Stream) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An environment in which these variables are set, to read settings from.
+    pub(crate) fn environment(set: &[(&str, &str)]) -> impl Fn(&str) -> Result<String, env::VarError> {
+        move |name| {
+            let found = set.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_string()).ok_or(env::VarError::NotPresent)
+        }
+    }
 
     #[test]
     fn variables_are_read_and_an_empty_one_is_not_set() {

@@ -377,13 +377,11 @@ mod tests {
 
     use super::*;
     use server::Stream;
+    use server::tests::environment;
     use store::tests::{Directory, GIF, JPEG, PNG};
 
     fn settings(variables: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::read(|name| {
-            let found = variables.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| (*value).to_string()).ok_or(env::VarError::NotPresent)
-        })
+        Settings::read(environment(variables))
     }
 
     #[test]

@@ -394,12 +394,10 @@ fn ask_valkey<S: Read + Write>(server: &mut S) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use server::tests::environment;
 
     fn settings(variables: &[(&str, &str)]) -> Result<Settings, String> {
-        Settings::read(|name| {
-            let found = variables.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| (*value).to_string()).ok_or(env::VarError::NotPresent)
-        })
+        Settings::read(environment(variables))
     }
 
     /// A server with a script: hands out bytes, a few at a time, and keeps what it was sent.

@@ -1,6 +1,7 @@
 //! Directories: paths that rick may own, owners that exist.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::super::finding::Finding;
 use super::super::host;
@@ -68,10 +69,14 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
     directories
 }
 
+/// The path is the parent, or stands below it.
+pub(super) fn inside(path: &str, parent: &str) -> bool {
+    Path::new(path).starts_with(parent)
+}
+
 fn may_own(stated: Stated<'_>, path: &str, findings: &mut Vec<Finding>) {
-    let below = |parent: &str| path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'));
-    let open = OPEN.iter().any(|parent| below(parent));
-    if open && !TAKEN.contains(&path) && !CLOSED.iter().any(|parent| below(parent)) {
+    let below = |parents: &[&str]| parents.iter().any(|parent| path != *parent && inside(path, parent));
+    if below(&OPEN) && !TAKEN.contains(&path) && !below(&CLOSED) {
         return;
     }
     let message = format!("`{path}` is not a directory that rick may own");

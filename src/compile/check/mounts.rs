@@ -3,6 +3,7 @@
 use super::super::finding::Finding;
 use super::super::item::{Directory, Group};
 use super::super::similar::closest;
+use super::directories::inside;
 use super::fields::field;
 use super::stated::{Stated, and_once};
 use super::survey::Survey;
@@ -80,11 +81,7 @@ fn misspelt(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &st
 
 /// The declared directory that a path is, or is nearest below.
 fn declared<'a>(survey: &Survey<'a>, path: &str) -> Option<(Stated<'a>, &'a Directory)> {
-    let holds = |directory: &Directory| {
-        path.strip_prefix(directory.path.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let found = survey.directories.iter().filter(|(_, directory)| holds(directory));
+    let found = survey.directories.iter().filter(|(_, directory)| inside(path, &directory.path));
     found.max_by_key(|(_, directory)| directory.path.len()).copied()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::finding::Finding;
+use super::directories::inside;
 use super::stated::Stated;
 use super::survey::Survey;
 use crate::bundle::names::{HostPath, Label};
@@ -36,9 +37,4 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
         }
     }
     states
-}
-
-/// `path` is `other` or stands below it.
-fn inside(path: &str, other: &str) -> bool {
-    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
