@@ -152,6 +152,27 @@ impl UnitState {
         matches!(self.active, ActiveState::Active | ActiveState::Activating) && !self.auto_restart
     }
 
+    /// It is over, and its last run went well.
+    pub fn went_well(&self) -> bool {
+        self.active == ActiveState::Inactive && self.result == "success" && self.invocation_id.is_some()
+    }
+
+    /// How it is, after its name: "is failed (exit-code)".
+    pub fn told(&self) -> String {
+        let active = match (&self.load, self.active) {
+            (LoadState::NotFound, _) => "is not there",
+            (_, ActiveState::Active) => "runs",
+            (_, ActiveState::Activating) => "is coming up",
+            (_, ActiveState::Deactivating) => "is going down",
+            (_, ActiveState::Inactive) => "does not run",
+            (_, ActiveState::Failed) => "failed",
+        };
+        match self.result.as_str() {
+            "" | "success" => active.to_owned(),
+            result => format!("{active} ({result})"),
+        }
+    }
+
     /// It broke down.
     pub fn failed(&self) -> bool {
         self.active == ActiveState::Failed || self.auto_restart

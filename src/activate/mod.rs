@@ -27,6 +27,7 @@
 pub mod accounts;
 pub mod anchors;
 pub mod applied;
+pub mod ask;
 pub mod check;
 pub mod cli;
 mod course;

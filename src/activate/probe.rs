@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::report::{Problem, Report};
-use crate::bundle::manifest::{Check, Probe};
+use crate::bundle::manifest::Probe;
 
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ pub fn probe<'a>(
     for probe in probes.into_iter().filter(|_| host.is_running()) {
         let deadline = start + Duration::from_secs(u64::from(probe.timeout_s));
         match answered_before(host, probe, deadline) {
-            Ok(()) => report.line("answers", &format!("{}: {}", probe.service, shown(&probe.check))),
+            Ok(()) => report.line("answers", &format!("{}: {}", probe.service, probe.check)),
             Err(error) => problems.push(Problem::new(format!(
                 "{} did not answer within {} s: {error:#}",
                 probe.service, probe.timeout_s
@@ -37,12 +37,5 @@ fn answered_before(host: &dyn Host, probe: &Probe, deadline: Instant) -> anyhow:
             Err(_) if Instant::now() < deadline => sleep(PAUSE),
             answer => return answer,
         }
-    }
-}
-
-fn shown(check: &Check) -> &str {
-    match check {
-        Check::Unix { path } => path.as_str(),
-        Check::Tcp { address } => address,
     }
 }

@@ -2,26 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::ask;
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Check;
-use crate::bundle::names::UnitName;
+use crate::bundle::names::{AccountName, UnitName};
 
 /// How many lines of a log a message shows.
 const SHOWN_LINES: usize = 8;
 /// How many lines of a log are read for that: what systemd says of each process that it kills is left out.
 const READ_LINES: &str = "40";
-/// How long one TCP connection may take to be accepted.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a program of a bundle's that only looks may not do.
+const ONLY_LOOKS: [&str; 6] = [
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "RuntimeMaxSec=60",
+];
 /// Turns Quadlets into units; the same place on Debian and Arch.
 const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
 /// What is asked about units.
@@ -145,16 +150,18 @@ impl Host for Systemd {
 
     fn answers(&self, check: &Check) -> Result<()> {
         match check {
-            Check::Unix { path } => {
-                UnixStream::connect(path.as_str()).with_context(|| format!("cannot connect to {path}"))?;
-            }
-            Check::Tcp { address } => {
-                let context = || format!("cannot connect to {address}");
-                let to = address.to_socket_addrs().with_context(context)?.next().with_context(context)?;
-                TcpStream::connect_timeout(&to, CONNECT_TIMEOUT).with_context(context)?;
+            Check::Unix { path } => ask::unix(path.as_str()).map(drop),
+            Check::Tcp { address } => ask::tcp(address).map(drop),
+            Check::Http { to, path, host, status } => ask::http(to, path, host, *status),
+            Check::Command { command, user } => run_as_nobody_or(user.as_ref(), command),
+            Check::Unit { unit } => {
+                let states = self.unit_states(std::slice::from_ref(unit))?;
+                match states.first() {
+                    Some(state) if state.runs() || state.went_well() => Ok(()),
+                    state => refuse!("{unit} {}", state.map_or("is not known".to_owned(), UnitState::told)),
+                }
             }
         }
-        Ok(())
     }
 }
 
@@ -167,6 +174,26 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     refuse!("`{}` failed ({}): {}", shown(command), output.status, said.join("; "))
+}
+
+/// Runs a program of a bundle's in a service of its own that may only look: with the rights of `user`, or of nobody.
+fn run_as_nobody_or(user: Option<&AccountName>, program: &[String]) -> Result<()> {
+    let mut command = Command::new("systemd-run");
+    command.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"]);
+    match user {
+        Some(user) => command.arg(format!("--uid={user}")),
+        None => command.arg("--property=DynamicUser=yes"),
+    };
+    command.args(ONLY_LOOKS.map(|property| format!("--property={property}"))).arg("--").args(program);
+    let output = output(&mut command)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout.as_slice(), &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let last: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = last[last.len().saturating_sub(SHOWN_LINES)..].join("; ");
+    refuse!("`{}` says no ({}): {last}", program.join(" "), output.status)
 }
 
 /// Runs a program to its end, whatever that is.

@@ -31,12 +31,15 @@ impl Build {
             format: FORMAT,
             environment: "test".parse().unwrap(),
             host: host.parse().unwrap(),
+            serial: None,
             accounts: Accounts::default(),
             files: BTreeMap::new(),
             links: BTreeMap::new(),
             units: Vec::new(),
             images: BTreeMap::new(),
             programs: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            validations: Vec::new(),
             probes: Vec::new(),
             secrets: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -74,13 +77,13 @@ impl Build {
     pub(crate) fn unit(mut self, name: &str, role: Role, text: &str, reload_on: &[&str]) -> Self {
         let path = format!("units/{name}");
         self = if role == Role::Mask { self.link(&path, "/dev/null") } else { self.text(&path, text) };
-        let entry = UnitEntry {
-            name: name.parse().unwrap(),
-            service: "app".parse().unwrap(),
+        let entry = UnitEntry::new(
+            name.parse().unwrap(),
+            "app".parse().unwrap(),
             role,
-            restart_on: vec![path.parse().unwrap()],
-            reload_on: reload_on.iter().map(|path| path.parse().unwrap()).collect(),
-        };
+            vec![path.parse().unwrap()],
+            reload_on.iter().map(|path| path.parse().unwrap()).collect(),
+        );
         match self.manifest.units.iter_mut().find(|unit| unit.name == entry.name) {
             Some(before) => *before = entry,
             None => self.manifest.units.push(entry),
@@ -92,13 +95,13 @@ impl Build {
     pub(crate) fn drop_in(self, name: &str, stem: &str, text: &str) -> Self {
         let path = format!("units/{name}.d/{stem}.conf");
         let mut build = self.text(&path, text);
-        build.manifest.units.push(UnitEntry {
-            name: name.parse().unwrap(),
-            service: "app".parse().unwrap(),
-            role: Role::Run,
-            restart_on: vec![path.parse().unwrap()],
-            reload_on: Vec::new(),
-        });
+        build.manifest.units.push(UnitEntry::new(
+            name.parse().unwrap(),
+            "app".parse().unwrap(),
+            Role::Run,
+            vec![path.parse().unwrap()],
+            Vec::new(),
+        ));
         build
     }
 

@@ -1,6 +1,7 @@
 //! What a bundle says about one host: typed, sorted, versioned.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +9,10 @@ use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// The version of the format that is written. Changing anything in this file is another one.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
-/// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state.
+/// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state, 2 neither serials,
+/// versions and validations nor how a unit wants to be changed.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
@@ -23,6 +25,9 @@ pub struct HostManifest {
     pub environment: Label,
     /// The host that this is for.
     pub host: HostName,
+    /// Counts up from build to build, if the builder counts: a host refuses one that is lower than what it had.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub serial: Option<u64>,
     /// The users and groups that the files name; all must exist after systemd-sysusers ran.
     pub accounts: Accounts,
     /// Every file of the host layer.
@@ -35,6 +40,12 @@ pub struct HostManifest {
     pub images: BTreeMap<String, Digest>,
     /// Programs that the host must have before anything is touched.
     pub programs: BTreeMap<HostPath, Program>,
+    /// The versions that keys of the units and Quadlets need.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub versions: BTreeMap<Versioned, Needed>,
+    /// Programs of the host that judge files of a generation before anything stops.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub validations: Vec<Validation>,
     /// What must answer once the switch is done.
     pub probes: Vec<Probe>,
     /// Secrets that the host must have before anything is touched → the service instances that need them. Each is a credential of
@@ -80,6 +91,89 @@ pub struct UnitEntry {
     pub restart_on: Vec<BundlePath>,
     /// The same for its reload key. Empty: it never reloads.
     pub reload_on: Vec<BundlePath>,
+    /// What is done when its restart key changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_change: OnChange,
+    /// The host is well without it: that it failed is a warning.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+    /// Once it was started anew, what it did cannot be undone by going back: it moves a database to a new schema, say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub barrier: bool,
+    /// It knowingly takes the place of a unit of the distribution.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replaces: bool,
+}
+
+impl UnitEntry {
+    /// A unit that is restarted when it changes, and of which nothing else is said.
+    pub fn new(
+        name: UnitName,
+        service: Label,
+        role: Role,
+        restart_on: Vec<BundlePath>,
+        reload_on: Vec<BundlePath>,
+    ) -> Self {
+        Self {
+            name,
+            service,
+            role,
+            restart_on,
+            reload_on,
+            on_change: OnChange::default(),
+            optional: false,
+            barrier: false,
+            replaces: false,
+        }
+    }
+}
+
+/// What is done to a running unit whose definition, or something that it reads, changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnChange {
+    /// It is restarted, under the new definition.
+    #[default]
+    Restart,
+    /// It is reloaded.
+    Reload,
+    /// It is stopped under the old definition, and started under the new one.
+    StopStart,
+    /// It goes on as it is; the report says so.
+    Nothing,
+}
+
+/// A program of the host that has versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Versioned {
+    /// systemd, `257`.
+    Systemd,
+    /// Podman, `5.4`.
+    Podman,
+}
+
+/// The version that is needed of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needed {
+    /// Major and minor version; systemd has no minor one, so 0.
+    pub at_least: (u32, u32),
+    /// What needs it, for the message: `` `RestartSteps=` of `app.service` ``.
+    pub because: String,
+}
+
+/// A program of the host that judges files of a generation before anything stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// The service instance whose files they are.
+    pub service: Label,
+    /// Program and arguments. Paths below `/var/lib/rick/current/` mean the generation that is judged. It runs as nobody, without
+    /// network, and writes nowhere; exit status 0 is a yes.
+    pub command: Vec<String>,
+    /// The files that it judges. Those that are as they were are not judged again.
+    pub files: Vec<BundlePath>,
 }
 
 /// What rick does with a unit.
@@ -130,6 +224,52 @@ pub enum Check {
         /// Address and port, `127.0.0.1:8080`.
         address: String,
     },
+    /// A GET over plain HTTP is answered with the status that is expected.
+    Http {
+        /// Who is asked: address and port, or the path of a Unix socket.
+        to: String,
+        /// The path and query, from `/` on.
+        path: String,
+        /// What stands in `Host:`.
+        host: String,
+        /// The status that is expected; `None`: any from 200 to 399.
+        status: Option<u16>,
+    },
+    /// A program exits with status 0.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Whose rights it has; `None`: nobody's.
+        user: Option<AccountName>,
+    },
+    /// A unit runs, or is over and went well.
+    Unit {
+        /// The unit.
+        unit: UnitName,
+    },
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix { path } => write!(f, "unix {path}"),
+            Self::Tcp { address } => write!(f, "tcp {address}"),
+            Self::Http { to, path, host, status } => {
+                write!(f, "http {to} GET {path} Host: {host}")?;
+                status.map_or(Ok(()), |status| write!(f, ", {status}"))
+            }
+            Self::Command { command, user } => {
+                write!(f, "command {}", command.join(" "))?;
+                user.as_ref().map_or(Ok(()), |user| write!(f, " as {user}"))
+            }
+            Self::Unit { unit } => write!(f, "unit {unit}"),
+        }
+    }
+}
+
+/// What is as usual is not written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl HostManifest {

@@ -99,10 +99,7 @@ fn unit(unit: &UnitEntry) -> String {
 }
 
 fn check(check: &Check) -> String {
-    match check {
-        Check::Unix { path } => format!("unix {path}"),
-        Check::Tcp { address } => format!("tcp {address}"),
-    }
+    check.to_string()
 }
 
 /// A host as JSON: its manifest, and the files with their text.
@@ -152,13 +149,13 @@ mod tests {
         let digest = Digest::of(b"x");
         let payload =
             PayloadFile { relative: None, executable: true, size: 1, digest, location: "/n".into() };
-        let unit = UnitEntry {
-            name: "a.service".parse().unwrap(),
-            service: "app".parse().unwrap(),
-            role: Role::Run,
-            restart_on: vec![path("units/a.service")],
-            reload_on: vec![path("etc/a/conf")],
-        };
+        let unit = UnitEntry::new(
+            "a.service".parse().unwrap(),
+            "app".parse().unwrap(),
+            Role::Run,
+            vec![path("units/a.service")],
+            vec![path("etc/a/conf")],
+        );
         let probe = Probe {
             service: "app".parse().unwrap(),
             check: Check::Unix { path: "/run/a.sock".parse().unwrap() },
@@ -169,6 +166,7 @@ mod tests {
                 format: FORMAT,
                 environment: "homelab".parse().unwrap(),
                 host: "arch-vps".parse().unwrap(),
+                serial: None,
                 accounts: Accounts::default(),
                 files: [
                     (path("etc/a/conf"), FileEntry { mode: 0o644, tokens: true }),
@@ -183,6 +181,8 @@ mod tests {
                     Program { package: "caddy".to_owned(), needed_by: vec![] },
                 )]
                 .into(),
+                versions: BTreeMap::new(),
+                validations: Vec::new(),
                 probes: vec![probe],
                 secrets: [("app-key".parse().unwrap(), vec!["app".parse().unwrap()])].into(),
                 states: [("/var/lib/app".parse().unwrap(), "app".parse().unwrap())].into(),

@@ -166,13 +166,8 @@ fn entry(out: &mut Output, all: &AllStated<'_>, name: &UnitName) -> Option<UnitE
             reload_on.extend(reloads(stated).flat_map(|path| out.below(path)));
         }
     }
-    Some(UnitEntry {
-        name: name.clone(),
-        service,
-        role,
-        restart_on: restart_on.into_iter().collect(),
-        reload_on: reload_on.into_iter().collect(),
-    })
+    let (restart_on, reload_on) = (restart_on.into_iter().collect(), reload_on.into_iter().collect());
+    Some(UnitEntry::new(name.clone(), service, role, restart_on, reload_on))
 }
 
 fn service<'a>(stated: &Stated<'a>) -> Option<&'a Label> {
@@ -268,5 +263,5 @@ fn target<'a>(
     out.text(&path, ini::render(&super::header(host), &vec![("Unit".to_owned(), unit)]), false);
     out.link(&format!("units/multi-user.target.wants/{TARGET}"), &format!("../{TARGET}"));
     let (name, service, path) = (TARGET.parse().ok()?, "rick".parse().ok()?, out.path(&path)?);
-    Some(UnitEntry { name, service, role: Role::Run, restart_on: vec![path], reload_on: Vec::new() })
+    Some(UnitEntry::new(name, service, Role::Run, vec![path], Vec::new()))
 }
