@@ -111,6 +111,20 @@ pub fn read_link_if_there(path: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
+/// Refuses if the file system of `path`, which must not exist, has no room for `bytes` more. A file system that cannot tell has.
+pub fn expect_room(path: &Path, bytes: u64) -> Result<()> {
+    remove_file_if_there(path)?;
+    let file = create_new(path, 0o600)?;
+    let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
+    remove_file_if_there(path)?;
+    match taken {
+        Err(error) if error != rustix::io::Errno::OPNOTSUPP => {
+            Err(io::Error::from(error)).with_context(|| cannot("write", path))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes the lock file `path` without waiting; `None` if somebody else holds it.
 pub fn try_lock(path: &Path) -> Result<Option<File>> {
     let file = OpenOptions::new()
@@ -129,6 +143,22 @@ pub fn try_lock(path: &Path) -> Result<Option<File>> {
     let ours = file.metadata().with_context(|| cannot("read", path))?.ino();
     let still_there = fs::metadata(path).is_ok_and(|there| there.ino() == ours);
     Ok(still_there.then_some(file))
+}
+
+/// `file` is the lock file `path`, and held.
+pub fn is_lock(file: &File, path: &Path) -> Result<bool> {
+    let ours = file.metadata().with_context(|| cannot("read", path))?;
+    let same = fs::metadata(path).is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev());
+    // Whoever shares it holds it already, and only they can take it again.
+    Ok(same && file.try_lock().is_ok())
+}
+
+/// Removes a file durably; that there is none is fine.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_name(path),
+        Err(error) => absent_is_fine(error).with_context(|| cannot("remove", path)),
+    }
 }
 
 fn absent_is_fine(error: io::Error) -> io::Result<()> {

@@ -529,7 +529,8 @@ fn of_two_activators_the_second_is_refused() {
     scene.before = everything_below(&scene.host());
     assert_eq!(
         scene.refused(&scene.next.bytes()),
-        "error: another rick-activate is running\nhelp: wait until it is done, then run this again\n"
+        "error: another rick-activate is running\nhelp: wait until it is done, then run this again\n\
+         help: if it waits to be confirmed: `rick-activate confirm`, or let its time run out\n"
     );
     drop(lock);
     scene.end();

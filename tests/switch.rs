@@ -53,7 +53,7 @@ fn push(host: &Host, tree: &Tree, environment: &str) {
 #[track_caller]
 fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
     push(host, tree, environment);
-    host.ok(&["rick-activate", "/root/bundle.tar"])
+    host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"])
 }
 
 /// The same bundle again.
@@ -134,9 +134,9 @@ fn a_failure_is_told_with_its_log_and_mended_by_the_next_run(host: &Host, tree: 
     describe(tree, &abc("", "ExecStartPre=/bin/sh -c 'echo the milk is sour; exit 1'", "Environment=N=1"));
     push(host, tree, "lab");
     for _ in 0..2 {
-        let output = host.run(&["rick-activate", "/root/bundle.tar"]);
+        let output = host.run(&["rick-activate", "--no-rollback", "--settle=0", "/root/bundle.tar"]);
         let text = said(&output);
-        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert_eq!(output.status.code(), Some(4), "{text}");
         assert!(text.contains("b.service failed (exit-code)") && text.contains("the milk is sour"), "{text}");
         assert_eq!(host.property("c.service", "ActiveState"), "active", "the others act");
     }
@@ -151,11 +151,12 @@ fn a_unit_that_systemd_brought_up_itself_is_known_for_what_it_is(host: &Host, tr
     let flaky = "Environment=N=2\nRestart=on-failure\nRestartSec=2\nExecStartPre=/usr/bin/test -e /run/milk";
     describe(tree, &abc("", flaky, "Environment=N=1"));
     push(host, tree, "lab");
-    assert_eq!(host.run(&["rick-activate", "/root/bundle.tar"]).status.code(), Some(3));
+    let output = host.run(&["rick-activate", "--no-rollback", "--settle=0", "/root/bundle.tar"]);
+    assert_eq!(output.status.code(), Some(4));
     host.write("/run/milk", "");
     wait_for("b", || host.property("b.service", "ActiveState") == "active");
     assert!(again(host).contains("nothing to do"), "it runs as described");
-    let back = host.ok(&["rick-activate", "rollback"]);
+    let back = host.ok(&["rick-activate", "--settle=0", "rollback"]);
     assert_eq!(done(&back), ["restart b.service"], "and not as the generation before did");
     let pid = host.property("b.service", "MainPID");
     assert!(!host.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ")).contains("N=2"));
@@ -173,7 +174,11 @@ fn killed_in_the_middle(host: &Host, tree: &Tree, mark: &str) {
     .concat();
     describe(tree, &items);
     push(host, tree, "lab");
-    let mut run = host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut run = host
+        .command(&["rick-activate", "--foreground", "/root/bundle.tar"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for("the slow unit", || host.property(&unit, "ActiveState") == "activating");
     host.ok(&["pkill", "-KILL", "-x", "rick-activate"]);
     run.wait().unwrap();
@@ -198,6 +203,9 @@ fn a_killed_switch_is_finished_by_a_boot(host: &mut Host, tree: &Tree) {
     host.boot_again();
     assert_eq!(host.ok(&["readlink", "/var/lib/rick/current"]), current);
     host.ok(&["systemctl", "is-system-running", "--wait"]);
+    wait_for("the end of the switch", || {
+        !host.run(&["test", "-e", "/var/lib/rick/journal.json"]).status.success()
+    });
     assert!(again(host).contains("nothing to do"));
     for unit in ["a.service", "c.service"] {
         let pid = host.property(unit, "MainPID");

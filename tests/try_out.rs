@@ -55,6 +55,6 @@ fn an_empty_directory_gets_a_whole_generation() {
     assert_eq!((&list[1]["environment"], &list[1]["host"]), (&"homelab".into(), &"arch-vps".into()));
     assert_eq!(list.as_array().unwrap().len(), 2);
 
-    assert!(run(&["rollback", "1", "--json"]).contains("\"changed\": true"));
+    assert!(run(&["rollback", "1", "--json"]).contains("\"changed\":true"));
     assert_eq!(differences(&everything, &everything_below(&root)), [""; 0], "back as it was");
 }

@@ -44,12 +44,20 @@ pub struct AppliedUnit {
     pub reload_key: Option<Digest>,
     /// systemd's name for the life that this speaks of; none if it has had none yet.
     pub invocation_id: Option<String>,
+    /// The generation that it was started or reloaded from: what it has open lies there, so that is kept. None if not rick's.
+    #[serde(default)]
+    pub generation: Option<u32>,
 }
 
 impl AppliedUnit {
-    /// The record of a unit that is as `wanted`.
-    pub fn of(wanted: &Wanted, invocation_id: Option<String>) -> Self {
-        Self { restart_key: Some(wanted.restart_key), reload_key: wanted.reload_key, invocation_id }
+    /// The record of a unit that is as generation `number` wants it.
+    pub fn of(wanted: &Wanted, invocation_id: Option<String>, number: u32) -> Self {
+        Self {
+            restart_key: Some(wanted.restart_key),
+            reload_key: wanted.reload_key,
+            invocation_id,
+            generation: Some(number),
+        }
     }
 
     /// The unit is as `wanted`.
@@ -88,8 +96,11 @@ impl Applied {
         // The boot made them.
         self.unmade = false;
         boot_id.clone_into(&mut self.boot_id);
-        self.units =
-            current.units.iter().map(|unit| (unit.name.clone(), AppliedUnit::of(unit, None))).collect();
+        self.units = current
+            .units
+            .iter()
+            .map(|unit| (unit.name.clone(), AppliedUnit::of(unit, None, number)))
+            .collect();
         self.displaced.retain(|unit| self.units.contains_key(unit));
         self
     }
@@ -100,7 +111,8 @@ impl Applied {
     pub fn seen(mut self, live: &BTreeMap<UnitName, UnitState>, loaded: &Desired) -> Self {
         for unit in loaded.units.iter().filter(|unit| unit.role != Role::Mask) {
             if let Some(life) = new_life(&self, &unit.name, live) {
-                self.units.insert(unit.name.clone(), AppliedUnit::of(unit, Some(life)));
+                let record = AppliedUnit::of(unit, Some(life), self.generation);
+                self.units.insert(unit.name.clone(), record);
             }
         }
         self
@@ -112,7 +124,12 @@ impl Applied {
         self.generation = number;
         for unit in live.keys() {
             if let Some(life) = new_life(self, unit, live) {
-                let record = AppliedUnit { restart_key: None, reload_key: None, invocation_id: Some(life) };
+                let record = AppliedUnit {
+                    restart_key: None,
+                    reload_key: None,
+                    invocation_id: Some(life),
+                    generation: None,
+                };
                 self.units.insert(unit.clone(), record);
             }
         }

@@ -2,19 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use super::terms::{DEADLINE_S, SETTLE_S, Terms};
 use crate::bundle::names::HostName;
 
 const USAGE: &str = "rick-activate [OPTIONS] <BUNDLE|->
-       rick-activate [OPTIONS] list
-       rick-activate [OPTIONS] rollback [N]";
+       rick-activate [OPTIONS] <COMMAND>";
 
 const EXAMPLES: &str = "\
 Examples:
   rick-activate bundle.tar --dry-run       say what would be done
   rick-activate bundle.tar                 do it
   ssh HOST rick-activate - < bundle.tar    the same on another host
+  rick-activate bundle.tar --confirm-within 60
+                                           and go back unless `rick-activate confirm` is said
+                                           from another session within a minute
   rick-activate list                       the generations of this host
   rick-activate rollback                   go back to the one before
   rick-activate bundle.tar --root DIR --host NAME
@@ -24,10 +27,15 @@ Exit codes:
   0   done, or nothing to do
   1   refused before anything was switched
   2   wrong usage
-  3   switched, and something is not well: a unit or a probe failed, or the switch broke off
+  3   not well, so the host was switched back, and is as it was
+  4   not well, and not switched back: the last lines say why
+  10  nothing to do, with --detailed-exit-code
   70  a bug in rick-activate";
 
 /// Switches this host to what a bundle describes, in one step, and restarts what changed.
+///
+/// The switch runs as a service of systemd, `rick-switch.service`, so it goes on when the session ends that called. If a unit or a probe is not
+/// well afterwards, the host is switched back.
 #[derive(Parser)]
 #[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -43,12 +51,69 @@ pub struct Arguments {
     /// Switch the root file system in DIR instead of this host: nothing is run, and images are left in their layout.
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Print the outcome as JSON instead of a line per action.
+    /// Print a JSON object per line instead of a line per action; the last is the outcome.
     #[arg(long, global = true)]
     pub json: bool,
+    /// How the switch is done.
+    #[command(flatten)]
+    pub switch: SwitchArguments,
     /// Something else than to activate a bundle.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How a switch is done.
+#[derive(Args)]
+// Each is a flag of its own.
+#[allow(clippy::struct_excessive_bools)]
+#[command(next_help_heading = "How to switch")]
+pub struct SwitchArguments {
+    /// Go back unless `rick-activate confirm` is said within so many seconds; wait for it.
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub confirm_within: Option<u32>,
+    /// Watch the services that were started for so many seconds before they are called well.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = SETTLE_S)]
+    pub settle: u32,
+    /// Go back if the switch is not done after so many seconds.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = DEADLINE_S, value_parser = clap::value_parser!(u32).range(1..))]
+    pub deadline: u32,
+    /// Stay with the new generation though it is not well.
+    #[arg(long, global = true)]
+    pub no_rollback: bool,
+    /// Take a bundle whose serial is lower than one that this host had.
+    #[arg(long, global = true)]
+    pub allow_older: bool,
+    /// Exit with 10 if there was nothing to do.
+    #[arg(long, global = true)]
+    pub detailed_exit_code: bool,
+    /// Switch in this process, not in a service of systemd: it ends with the session.
+    #[arg(long, global = true)]
+    pub foreground: bool,
+}
+
+impl SwitchArguments {
+    /// What is asked of a switch.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            settle_s: self.settle,
+            deadline_s: self.deadline,
+            confirm_within_s: self.confirm_within,
+            go_back: !self.no_rollback,
+        }
+    }
+}
+
+impl Arguments {
+    /// The arguments that say the same to the service that switches.
+    pub fn for_service(&self) -> Vec<String> {
+        let switch = &self.switch;
+        let mut arguments =
+            vec![format!("--settle={}", switch.settle), format!("--deadline={}", switch.deadline)];
+        arguments.extend(switch.confirm_within.map(|seconds| format!("--confirm-within={seconds}")));
+        let flags = [("--no-rollback", switch.no_rollback), ("--json", self.json)];
+        arguments.extend(flags.iter().filter(|(_, said)| *said).map(|(flag, _)| (*flag).to_owned()));
+        arguments
+    }
 }
 
 /// What there is to do beside activating a bundle.
@@ -61,6 +126,21 @@ pub enum Command {
         /// The number of the generation.
         #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
+    },
+    /// Keep the generation that waits for that: see --confirm-within.
+    Confirm,
+    /// Go on with a switch that was cut short: finish it, or go back. systemd calls this when the host boots and when a switch is not done
+    /// in time.
+    Resume {
+        /// Its time is up.
+        #[arg(long, hide = true)]
+        overdue: bool,
+    },
+    /// What the service runs that switches.
+    #[command(hide = true)]
+    SwitchTo {
+        /// The number of the generation.
+        number: u32,
     },
 }
 

@@ -10,7 +10,8 @@ use super::desired::{Desired, Wanted};
 use super::generation::{self, Generation};
 use super::host::LoadState;
 use super::plan::{self, Plan, Situation};
-use super::report::Outcome;
+use super::report::{Ending, Outcome, Report};
+use super::state::State;
 use super::target::Target;
 use super::{Activation, anchors, images, switch};
 use crate::bundle::manifest::Role;
@@ -19,6 +20,8 @@ use crate::bundle::manifest::Role;
 pub(super) struct Course {
     /// The units of the target, with the instances of its templates.
     pub(super) desired: Desired,
+    /// The units of the generation that the host has.
+    pub(super) ours: Desired,
     pub(super) plan: Plan,
     /// What was applied, as it holds now.
     pub(super) applied: Applied,
@@ -69,7 +72,18 @@ impl Activation<'_> {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
         };
-        Ok(Course { desired, plan, applied, loaded, previous, flip, unread, planted, missing_images })
+        Ok(Course {
+            desired,
+            ours: now,
+            plan,
+            applied,
+            loaded,
+            previous,
+            flip,
+            unread,
+            planted,
+            missing_images,
+        })
     }
 
     /// The units of the generation that systemd has loaded. Nothing is known of one that cannot be read, so all of it is done again.
@@ -95,25 +109,57 @@ impl Activation<'_> {
             let verb = format!("would {}", step.verb.word());
             self.report.line(&verb, &format!("{}: {}", step.unit, step.reason));
         }
+        for skip in &course.plan.skipped {
+            self.report.line("would leave", &format!("{}: {}", skip.unit, skip.reason));
+        }
+        if !course.changes() {
+            self.report.line(
+                "nothing to do:",
+                &format!("generation {} is current, and all of it runs", target.number),
+            );
+        }
     }
 }
 
 impl Course {
-    /// What there is to say before anything is done.
-    pub(super) fn outcome(&self, target: &Target, dry_run: bool) -> Outcome {
+    /// Makes what must be there before the host is touched: a record of what is about to be displaced, and the anchors.
+    pub(super) fn prepare(&mut self, state: &State, target: &Generation) -> Result<()> {
+        self.applied.displaced = self.applied.displaced.union(&self.plan.displaced).cloned().collect();
+        self.applied.unmade |= self.unread;
+        self.applied.write(state)?;
+        anchors::plant(state, target)
+    }
+
+    /// There is something to do.
+    pub(super) fn changes(&self) -> bool {
+        self.flip
+            || self.unread
+            || self.applied.unmade
+            || !self.planted
+            || !self.missing_images.is_empty()
+            || !self.plan.steps.is_empty()
+    }
+
+    /// What is said of it before anything is done.
+    pub(super) fn told(&self, target: &Target) -> Outcome {
         Outcome {
+            ending: Ending::Told,
             generation: target.number,
+            tried: target.number,
             previous: self.previous,
             digest: target.digest,
-            dry_run,
-            changed: self.flip
-                || self.unread
-                || self.applied.unmade
-                || !self.planted
-                || !self.missing_images.is_empty()
-                || !self.plan.steps.is_empty(),
+            dry_run: true,
+            changed: self.changes(),
             steps: self.plan.steps.clone(),
+            skipped: self.plan.skipped.clone(),
             problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn tell_skipped(&self, report: &mut Report) {
+        for skip in &self.plan.skipped {
+            report.line("leave", &format!("{}: {}", skip.unit, skip.reason));
         }
     }
 }

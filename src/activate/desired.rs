@@ -1,12 +1,13 @@
 //! Which units a generation wants, and the keys that say what each was made of.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
 use anyhow::Result;
 
 use crate::bundle::digest::{Digest, Hashing};
-use crate::bundle::manifest::{HostManifest, Role};
+use crate::bundle::manifest::{HostManifest, OnChange, Role};
 use crate::bundle::names::{BundlePath, UnitName};
 
 /// The units of a generation, each after those that it is ordered after.
@@ -29,6 +30,12 @@ pub struct Wanted {
     pub reload_key: Option<Digest>,
     /// The distribution defines it, and the generation only adds to that.
     pub borrowed: bool,
+    /// What is done when its restart key changed.
+    pub on_change: OnChange,
+    /// The host is well without it.
+    pub optional: bool,
+    /// What it does when it is started anew cannot be undone by going back.
+    pub barrier: bool,
 }
 
 impl Desired {
@@ -43,7 +50,16 @@ impl Desired {
                 (!unit.reload_on.is_empty()).then(|| key(&unit.reload_on, content)).transpose()?;
             let restart_key = key(&unit.restart_on, content)?;
             let borrowed = !unit.restart_on.is_empty() && unit.restart_on.iter().all(is_drop_in);
-            Ok(Wanted { name: unit.name.clone(), role: unit.role, restart_key, reload_key, borrowed })
+            Ok(Wanted {
+                name: unit.name.clone(),
+                role: unit.role,
+                restart_key,
+                reload_key,
+                borrowed,
+                on_change: unit.on_change,
+                optional: unit.optional,
+                barrier: unit.barrier,
+            })
         };
         Ok(Self { units: manifest.units.iter().map(wanted).collect::<Result<_>>()? })
     }
@@ -75,14 +91,95 @@ fn is_drop_in(path: &BundlePath) -> bool {
     path.as_str().strip_prefix("units/").is_some_and(|path| path.contains(".d/"))
 }
 
-/// The digest of some files. For each, sorted by path: path, NUL, size in decimal, NUL, bytes. Changing this restarts everything once.
+/// The digest of some files. For each, sorted by path: path, NUL, size in decimal, NUL, the bytes that count. Changing this restarts
+/// everything once.
 fn key(paths: &[BundlePath], content: impl Fn(&BundlePath) -> Result<Vec<u8>>) -> Result<Digest> {
     let paths: BTreeSet<&BundlePath> = paths.iter().collect();
     let mut hash = Hashing::new(io::sink());
     for path in paths {
         let bytes = content(path)?;
-        write!(hash, "{path}\0{}\0", bytes.len())?;
-        hash.write_all(&bytes)?;
+        let counts =
+            if is_definition(path) { Cow::Owned(what_counts(&bytes)) } else { Cow::Borrowed(&*bytes) };
+        write!(hash, "{path}\0{}\0", counts.len())?;
+        hash.write_all(&counts)?;
     }
     Ok(hash.finish().1)
+}
+
+/// It is a unit, a drop-in or a Quadlet.
+fn is_definition(path: &BundlePath) -> bool {
+    path.as_str().starts_with("units/") || path.as_str().starts_with("quadlets/")
+}
+
+/// Keys of `[Unit]` that hold from the next daemon-reload on, for what runs as for what will: nothing has to be restarted for them.
+const TAKEN_ON_RELOAD: [&str; 17] = [
+    "After",
+    "AllowIsolate",
+    "Before",
+    "CollectMode",
+    "Description",
+    "Documentation",
+    "JobRunningTimeoutSec",
+    "JobTimeoutSec",
+    "OnFailure",
+    "OnFailureJobMode",
+    "OnSuccess",
+    "OnSuccessJobMode",
+    "RefuseManualStart",
+    "RefuseManualStop",
+    "SourcePath",
+    "StartLimitBurst",
+    "StartLimitIntervalSec",
+];
+
+/// What of a definition a running unit would have to be restarted for: no comments, no `[Install]`, nothing of [`TAKEN_ON_RELOAD`].
+fn what_counts(definition: &[u8]) -> Vec<u8> {
+    let (mut kept, mut section, mut keeps) = (Vec::new(), b"".as_slice(), true);
+    let mut continues = false;
+    for line in definition.split_inclusive(|&byte| byte == b'\n') {
+        let text = line.trim_ascii();
+        if !continues {
+            if text.is_empty() || text.starts_with(b"#") || text.starts_with(b";") {
+                continue;
+            }
+            if text.starts_with(b"[") {
+                section = text;
+            }
+            keeps = section != b"[Install]" && !(section == b"[Unit]" && is_taken_on_reload(text));
+        } else if text.starts_with(b"#") || text.starts_with(b";") {
+            // A comment in the middle of a value is skipped, and the value goes on.
+            continue;
+        }
+        continues = text.ends_with(b"\\");
+        if keeps {
+            kept.extend_from_slice(text);
+            kept.push(b'\n');
+        }
+    }
+    kept
+}
+
+fn is_taken_on_reload(line: &[u8]) -> bool {
+    let key = line.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
+    TAKEN_ON_RELOAD.iter().any(|known| known.as_bytes() == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(text: &str) -> String {
+        String::from_utf8(what_counts(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn what_a_running_unit_need_not_be_restarted_for_does_not_count() {
+        let unit = "# rick: app\n\n[Unit]\nDescription=One \\\n  thing\nAfter=a.service\nWants=b.service\n\
+                    [Service]\nExecStart=/bin/a \\\n# why\n  --b\nOnFailure=kept\n[Install]\nWantedBy=x.target\n";
+        assert_eq!(
+            counts(unit),
+            "[Unit]\nWants=b.service\n[Service]\nExecStart=/bin/a \\\n--b\nOnFailure=kept\n"
+        );
+        assert_ne!(counts("[Service]\nExecStart=/bin/a"), counts("[Service]\nExecStart=/bin/b"));
+    }
 }

@@ -1,21 +1,23 @@
 //! A host that does not run: the root directory of one. Files and accounts are real, units and images are not there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::applied::Applied;
 use super::generation::Generation;
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::refusal::refuse;
 use super::state::State;
 use super::systemd::run;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Check, Role, UnitEntry};
+use crate::bundle::manifest::{Check, Role, UnitEntry, Versioned};
 use crate::bundle::names::UnitName;
 use crate::durable;
 
@@ -101,6 +103,37 @@ impl Host for Directory {
         Ok(())
     }
 
+    fn pause(&self, _time: Duration) {}
+
+    /// Nothing runs: there is nobody to call, and no time in which it could go wrong.
+    fn arm(&self, _program: &Path, _seconds: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn disarm(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn end_switch(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<u8> {
+        refuse!("nothing runs in a directory")
+    }
+
+    fn version(&self, _program: Versioned) -> Result<Option<(u32, u32)>> {
+        Ok(None)
+    }
+
+    fn check_units(&self, _units: &Path, _files: &[PathBuf]) -> Result<()> {
+        Ok(())
+    }
+
+    fn validate(&self, _command: &[String]) -> Result<()> {
+        Ok(())
+    }
+
     /// There is no podman to ask.
     fn check_quadlets(&self, _directory: &Path) -> Result<()> {
         Ok(())
@@ -151,10 +184,11 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activate::Activation;
     use crate::activate::receive::HostNames;
     use crate::activate::report::Report;
+    use crate::activate::terms::Terms;
     use crate::activate::testing::Build;
+    use crate::activate::{Activation, Conclusion};
 
     #[test]
     fn a_directory_is_switched_once_and_then_is_as_wanted() {
@@ -168,8 +202,20 @@ mod tests {
             let host = Directory::open(&state).unwrap();
             let names = HostNames::given(&"h".parse().unwrap());
             let report = Report::silent();
-            let mut run = Activation { state: state.clone(), host: &host, names, dry_run: false, report };
-            run.activate(build.bundle().as_slice()).unwrap()
+            let mut run = Activation {
+                state: state.clone(),
+                host: &host,
+                names,
+                dry_run: false,
+                allow_older: false,
+                terms: Terms::default(),
+                apart: None,
+                report,
+            };
+            match run.activate(build.bundle().as_slice()).unwrap() {
+                Conclusion::Here(outcome) => outcome,
+                Conclusion::Apart(code) => panic!("{code}"),
+            }
         };
         assert_eq!(activate().steps.len(), 1);
         assert!(!activate().changed);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 
 use super::desired::Desired;
+use super::marks::Marks;
 use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::Digest;
@@ -67,6 +68,11 @@ impl Generation {
     /// What the host manifest says; nothing for generation 0.
     pub fn manifest(&self) -> Option<&HostManifest> {
         self.content.as_ref().map(|content| &content.manifest)
+    }
+
+    /// The digest of the build; nothing for generation 0.
+    pub fn digest(&self) -> Option<Digest> {
+        self.content.as_ref().map(|content| content.digest)
     }
 
     /// The units that it wants, with the keys of what they read.
@@ -137,12 +143,22 @@ pub fn to_go_back_to(state: &State, asked: Option<u32>) -> Result<Generation> {
     }
 }
 
+/// What the host had before generation `number`, and what it had before that as long as it was not well with it.
 fn before(state: &State, number: u32) -> Result<Option<u32>> {
-    let text = durable::read_if_there(&state.generation(number).join(BEFORE))?.unwrap_or_default();
-    let before = String::from_utf8_lossy(&text).trim().parse().ok();
+    let marks = Marks::read(state)?;
     let all = numbers(state)?;
-    let nearest = || all.iter().copied().rfind(|other| *other < number);
-    Ok(before.filter(|before| all.contains(before)).or_else(nearest))
+    let mut number = number;
+    loop {
+        let text = durable::read_if_there(&state.generation(number).join(BEFORE))?.unwrap_or_default();
+        let said = String::from_utf8_lossy(&text).trim().parse().ok();
+        // Always a lower number, so that this ends.
+        let said = said.filter(|before| *before < number && all.contains(before));
+        let nearest = || all.iter().copied().rfind(|other| *other < number);
+        match said.or_else(nearest) {
+            Some(before) if marks.is_bad(before) => number = before,
+            before => return Ok(before),
+        }
+    }
 }
 
 /// **The commit**: from this rename on the host has generation `number`, and before it the old one.

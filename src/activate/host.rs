@@ -1,13 +1,15 @@
 //! The seam: all that the activator asks of a host beside files.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::Check;
+use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::UnitName;
 
 /// A host that can be switched: a running one, or the root directory of one that does not run.
@@ -35,6 +37,31 @@ pub trait Host: Sync {
 
     /// Makes systemd read all units again, generators included.
     fn daemon_reload(&self) -> Result<()>;
+
+    /// Lets time pass.
+    fn pause(&self, time: Duration);
+
+    /// Has PID 1 call [`super::Activation::resume`] in this many seconds, unless [`Host::disarm`]ed before, in the place of what it was told
+    /// last. `program` is the activator to call.
+    fn arm(&self, program: &Path, seconds: u32) -> Result<()>;
+
+    /// Calls that off.
+    fn disarm(&self) -> Result<()>;
+
+    /// Ends a switch that some other process is in the middle of; the lock is free afterwards.
+    fn end_switch(&self) -> Result<()>;
+
+    /// Runs a program as a service of PID 1, with `lock` as its standard input and the output of this process; gives its exit code.
+    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<u8>;
+
+    /// The version of a program, if the host has it.
+    fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>>;
+
+    /// Has systemd judge units, by the paths of their files, as if `units` were one of its directories.
+    fn check_units(&self, units: &Path, files: &[PathBuf]) -> Result<()>;
+
+    /// Has a program of the host judge a file.
+    fn validate(&self, command: &[String]) -> Result<()>;
 
     /// Refuses Quadlets that podman would not turn into units, without touching the host.
     fn check_quadlets(&self, directory: &Path) -> Result<()>;

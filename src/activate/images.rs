@@ -32,6 +32,19 @@ pub fn keep(state: &State, received: &Received) -> Result<()> {
     list(state, &received.images)
 }
 
+/// Copies those of `images` into the container storage that it lacks. Nobody is asked about those that are in use: `known`.
+pub fn ensure(
+    state: &State,
+    host: &dyn Host,
+    images: &BTreeMap<String, Digest>,
+    known: &BTreeMap<String, Digest>,
+    report: &mut Report,
+) -> Result<()> {
+    let new = images.iter().filter(|(name, digest)| known.get(*name) != Some(digest));
+    let new = new.map(|(name, digest)| (name.clone(), *digest)).collect();
+    load(state, host, &new, &missing(host, &new)?, report)
+}
+
 /// Copies the images called `missing` into the container storage.
 pub fn load(
     state: &State,

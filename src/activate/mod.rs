@@ -7,22 +7,24 @@
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
 //! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged
 //!    again. Into the store and `gens/N`.
-//! 5. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
-//! 6. [`images`] into podman. [`switch`]: record, stop, **one rename**, daemon-reload, record, tmpfiles, reload, restart and start, record, probe.
+//! 5. [`validate`]: the host's own programs judge what changed. [`images`] into podman.
+//! 6. [`handover`]: out of the session that called, into a service of PID 1.
+//! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
+//! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
+//! 9. [`switch`]: stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
+//! 10. [`transaction`] again: confirm, or 8 and 9 toward the generation before.
 //!
-//! Stages 1 to 4 give a target, 5 a course toward it. Going back is stages 2, 3, 5 and 6 toward a generation that is there already.
+//! Stages 1 to 5 give a target that lies on the host, and change nothing that runs. Going back is stages 2 and 6 to 10 toward a generation
+//! that is there already; so is going on after a crash, a boot or a deadline, which [`journal`] leads.
 //!
-//! # Killed here → the host then has, and the next run does
+//! # Killed here → the host then has, and what finds it does
 //!
-//! | killed in | the host has | the next run |
+//! | killed in | the host has | what comes next does |
 //! |---|---|---|
-//! | 1–5 | the old generation, untouched; perhaps new accounts, and a `gens/N` that nothing leads to | removes `incoming/` and begins anew; what is in the store already is used |
-//! | 6, before the rename | the old generation, some units stopped | starts or replaces them |
-//! | 6, after the rename | the new generation, of which systemd may not know | daemon-reload, then the same as below |
-//! | 6, after daemon-reload | the new generation, some units not restarted | restarts exactly those: the record tells their lives apart |
-//!
-//! After a reboot the same holds, but all units were then started from the one generation that `current` led to. Not yet there: a
-//! journal of switches, health over time, going back by itself, collecting garbage.
+//! | 1–6 | the old generation, untouched; perhaps new accounts, and a `gens/N` that nothing leads to | the next run removes `incoming/` and begins anew; what is in the store already is used |
+//! | 7–9, before the rename | the old generation, some units stopped | PID 1 starts the service again, which goes on; at its deadline, it goes back. After a boot: the old generation whole |
+//! | 9, after the rename | the new generation; some units not restarted | the same, and exactly those are restarted: the record tells their lives apart. After a boot: the new generation whole, which is then judged, or left if it was to be confirmed |
+//! | 10, on the way back | the new or the old generation | the way back is gone on with |
 
 pub mod accounts;
 pub mod anchors;
@@ -34,10 +36,13 @@ mod course;
 pub mod desired;
 pub mod directory;
 pub mod generation;
+pub mod handover;
 pub mod host;
 pub mod images;
+pub mod journal;
 pub mod layer;
 pub mod list;
+pub mod marks;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
@@ -52,29 +57,42 @@ mod story;
 pub mod switch;
 pub mod systemd;
 mod target;
+pub mod terms;
 #[cfg(test)]
 mod testing;
+pub mod transaction;
+pub mod validate;
+pub mod watch;
 
 use std::io::Read;
 
 use anyhow::Result;
 
-use self::course::Course;
 use self::generation::Generation;
 use self::host::Host;
+use self::journal::Journal;
 use self::receive::HostNames;
-use self::report::{Outcome, Problem, Report};
+use self::report::{Ending, Outcome, Report};
 use self::state::{Claim, State};
-use self::switch::Switch;
 use self::target::Target;
+use self::terms::Terms;
 
 /// Why an activation ended early.
 #[derive(Debug)]
 pub enum Failure {
     /// Before anything of the host was switched.
     Refused(anyhow::Error),
-    /// In the middle of a switch; running it again goes on.
+    /// In the middle of a switch. The journal stays, and PID 1 goes back at the deadline.
     Halfway(anyhow::Error),
+}
+
+/// How an activation ended.
+#[derive(Debug)]
+pub enum Conclusion {
+    /// In this process.
+    Here(Outcome),
+    /// In a service of PID 1, with this exit code. It has said what there is to say.
+    Apart(u8),
 }
 
 /// One run on one host.
@@ -87,16 +105,22 @@ pub struct Activation<'a> {
     pub names: HostNames,
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// A serial may go back.
+    pub allow_older: bool,
+    /// What is asked of the switch.
+    pub terms: Terms,
+    /// The arguments with which to call the activator as a service of PID 1; `None`: this process switches.
+    pub apart: Option<Vec<String>>,
     /// Where the lines go.
     pub report: Report,
 }
 
 impl Activation<'_> {
     /// Switches the host to a bundle.
-    pub fn activate(&mut self, bundle: impl Read) -> Result<Outcome, Failure> {
+    pub fn activate(&mut self, bundle: impl Read) -> Result<Conclusion, Failure> {
         let claim = self.claim().map_err(Failure::Refused)?;
         let target = self.target_of(bundle).map_err(Failure::Refused);
-        let outcome = target.and_then(|target| self.switch_to(&target));
+        let outcome = target.and_then(|target| self.switch_to(&target, claim.as_ref()));
         if let (Err(Failure::Refused(_)), Some(claim)) = (&outcome, claim) {
             self.leave_as_it_was(&claim).map_err(Failure::Refused)?;
         }
@@ -113,10 +137,10 @@ impl Activation<'_> {
     }
 
     /// Switches the host to a generation that it has: the one asked for, or the one before.
-    pub fn roll_back(&mut self, asked: Option<u32>) -> Result<Outcome, Failure> {
-        let _claim = self.claim().map_err(Failure::Refused)?;
+    pub fn roll_back(&mut self, asked: Option<u32>) -> Result<Conclusion, Failure> {
+        let claim = self.claim().map_err(Failure::Refused)?;
         let target = self.target_back(asked).map_err(Failure::Refused)?;
-        self.switch_to(&target)
+        self.switch_to(&target, claim.as_ref())
     }
 
     /// A dry run writes nothing, so it holds nothing.
@@ -124,57 +148,59 @@ impl Activation<'_> {
         if self.dry_run { Ok(None) } else { Claim::take(&self.state).map(Some) }
     }
 
-    fn switch_to(&mut self, target: &Target) -> Result<Outcome, Failure> {
-        let outcome = self.go_to(target);
+    fn switch_to(&mut self, target: &Target, claim: Option<&Claim>) -> Result<Conclusion, Failure> {
+        let outcome = self.go_to(target, claim);
         if let Err(Failure::Refused(_)) = &outcome {
             target.discard().map_err(Failure::Refused)?;
         }
         outcome
     }
 
-    fn go_to(&mut self, target: &Target) -> Result<Outcome, Failure> {
-        let course = self.course(target).map_err(Failure::Refused)?;
-        let mut outcome = course.outcome(target, self.dry_run);
-        match &target.generation {
-            Some(generation) if !outcome.changed => {
-                if !self.dry_run {
-                    // To run is not to answer: what was not well a moment ago is not called well unasked.
-                    outcome.problems = probe::probe(self.host, generation.probes(), &mut Report::silent());
-                }
-                let what = format!("generation {} is current, and all of it runs", target.number);
-                self.report.line("nothing to do:", &what);
-            }
-            Some(generation) if !self.dry_run => {
-                outcome.problems = self.carry_out(target, generation, course)?;
-                let what = format!("generation {} (before: {})", target.number, outcome.previous);
-                self.report.line(if outcome.problems.is_empty() { "done:" } else { "not well:" }, &what);
-            }
-            _ => self.tell(target, &course),
+    fn go_to(&mut self, target: &Target, claim: Option<&Claim>) -> Result<Conclusion, Failure> {
+        let Some(claim) = claim else {
+            let course = self.course(target).map_err(Failure::Refused)?;
+            self.tell(target, &course);
+            return Ok(Conclusion::Here(course.told(target)));
+        };
+        if let Some(outcome) = self.as_it_is(target).map_err(Failure::Refused)? {
+            return Ok(Conclusion::Here(outcome));
         }
-        Ok(outcome)
+        self.bring_images(target).map_err(Failure::Refused)?;
+        match &self.apart {
+            Some(arguments) => self.hand_over(target.number, arguments, claim),
+            None => self.see_through(target.number).map(Conclusion::Here),
+        }
     }
 
-    fn carry_out(
-        &mut self,
-        target: &Target,
-        generation: &Generation,
-        course: Course,
-    ) -> Result<Vec<Problem>, Failure> {
-        images::load(&self.state, self.host, &target.images, &course.missing_images, &mut self.report)
-            .map_err(Failure::Refused)?;
-        let mut switch = Switch {
-            state: &self.state,
-            host: self.host,
-            target: generation,
-            desired: &course.desired,
-            plan: &course.plan,
-            applied: course.applied,
-            loaded: course.loaded,
-            flip: course.flip,
-            unread: course.unread,
-            report: &mut self.report,
+    /// The images that are new, before anything stops.
+    fn bring_images(&mut self, target: &Target) -> Result<()> {
+        let current = Generation::current(&self.state)?;
+        let known = current.as_ref().and_then(Generation::manifest).map(|manifest| manifest.images.clone());
+        images::ensure(&self.state, self.host, &target.images, &known.unwrap_or_default(), &mut self.report)
+    }
+
+    /// The outcome, if there is nothing to do.
+    fn as_it_is(&mut self, target: &Target) -> Result<Option<Outcome>> {
+        let under_way = Journal::read(&self.state)?.is_some();
+        if under_way || generation::current_number(&self.state)? != Some(target.number) {
+            return Ok(None);
+        }
+        let course = self.course(target)?;
+        let Some(generation) = target.generation.as_ref().filter(|_| !course.changes()) else {
+            return Ok(None);
         };
-        switch.prepare().map_err(Failure::Refused)?;
-        switch.carry_out().map_err(Failure::Halfway)
+        // To run is not to answer: what was not well a moment ago is not called well unasked.
+        let problems = probe::probe(self.host, generation.probes(), &mut Report::silent());
+        course.tell_skipped(&mut self.report);
+        let mut outcome = course.told(target);
+        if problems.is_empty() {
+            let what = format!("generation {} is current, and all of it runs", target.number);
+            self.report.line("nothing to do:", &what);
+            outcome.ending = Ending::NothingToDo;
+        } else {
+            outcome.ending =
+                Ending::NotWell { reason: "nothing changed, so there is nothing to go back to".to_owned() };
+        }
+        Ok(Some(Outcome { problems, changed: false, dry_run: false, ..outcome }))
     }
 }

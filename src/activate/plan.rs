@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
 use super::host::{ActiveState, UnitState, Verb};
-use crate::bundle::manifest::Role;
+use crate::bundle::manifest::{OnChange, Role};
 use crate::bundle::names::UnitName;
 
 /// What is known when a plan is made.
@@ -30,8 +30,38 @@ pub struct Situation<'a> {
 pub struct Plan {
     /// The steps in order: stops, reloads, then restarts and starts in the order of their dependencies.
     pub steps: Vec<Step>,
+    /// The units that are left as they are although they changed.
+    pub skipped: Vec<Skip>,
     /// The units of others that are to run again when rick lets go, once this plan is carried out.
     pub displaced: BTreeSet<UnitName>,
+}
+
+/// A unit that is left as it is although it changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skip {
+    /// The unit.
+    pub unit: UnitName,
+    /// Why it is left.
+    pub reason: SkipReason,
+}
+
+/// Why a unit is left as it is although it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipReason {
+    /// It is to go on as it is: `on_change = "nothing"`.
+    NeverRestarted,
+    /// It is a job, and in the middle of it.
+    AtWork,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NeverRestarted => "it changed, and is to go on as it is until somebody restarts it",
+            Self::AtWork => "it changed, and is in the middle of its work: the next run is the new one",
+        })
+    }
 }
 
 /// One thing to do to one unit.
@@ -92,6 +122,16 @@ impl fmt::Display for Reason {
 }
 
 impl Plan {
+    /// Gives each step the reason that `before` has for it, if it has one: what was stopped a moment ago is not "not running".
+    #[must_use]
+    pub fn with_reasons_of(mut self, before: &Self) -> Self {
+        for step in &mut self.steps {
+            let same = |other: &&Step| other.unit == step.unit && other.verb == step.verb;
+            step.reason = before.steps.iter().find(same).map_or(step.reason, |other| other.reason);
+        }
+        self
+    }
+
     /// The steps of one verb.
     pub fn of(&self, verb: Verb) -> Vec<UnitName> {
         self.steps.iter().filter(|step| step.verb == verb).map(|step| step.unit.clone()).collect()
@@ -113,11 +153,29 @@ impl Plan {
 /// Decides.
 pub fn plan(situation: &Situation<'_>) -> Plan {
     let mut steps = departures(situation);
-    steps.extend(situation.desired.units.iter().filter_map(|unit| situation.step_for(unit)));
+    let mut skipped = Vec::new();
+    for unit in &situation.desired.units {
+        let step = |verb, reason| Step { verb, unit: unit.name.clone(), reason };
+        match situation.act_on(unit) {
+            Act::Nothing => {}
+            Act::Skip(reason) => skipped.push(Skip { unit: unit.name.clone(), reason }),
+            Act::Do(verb, reason) => steps.push(step(verb, reason)),
+            Act::StopStart(reason) => steps.extend([step(Verb::Stop, reason), step(Verb::Start, reason)]),
+        }
+    }
     free_sockets(situation, &mut steps);
     // Stable: within a rank the order of dependencies stays. Restarts and starts share a rank.
     steps.sort_by_key(|step| (rank(step.verb), stop_rank(step)));
-    Plan { steps, displaced: situation.displaced() }
+    Plan { steps, skipped, displaced: situation.displaced() }
+}
+
+/// What becomes of one unit.
+enum Act {
+    Nothing,
+    Skip(SkipReason),
+    Do(Verb, Reason),
+    /// Stopped under the old definition, started under the new one.
+    StopStart(Reason),
 }
 
 impl Situation<'_> {
@@ -144,54 +202,54 @@ impl Situation<'_> {
         self.now(unit).is_some() || self.applied.units.contains_key(unit)
     }
 
-    fn step_for(&self, unit: &Wanted) -> Option<Step> {
-        let (verb, reason) = match unit.role {
-            Role::Mask => self.stirs(&unit.name).then_some((Verb::Stop, Reason::Masked)),
+    fn act_on(&self, unit: &Wanted) -> Act {
+        match unit.role {
+            Role::Mask if self.stirs(&unit.name) => Act::Do(Verb::Stop, Reason::Masked),
             Role::Run | Role::Follow if self.runs(&unit.name) => self.change_of(unit),
-            Role::Run => self.start_of(unit),
-            Role::Follow => None,
-        }?;
-        Some(Step { verb, unit: unit.name.clone(), reason })
+            Role::Run => self.start_of(unit).map_or(Act::Nothing, |reason| Act::Do(Verb::Start, reason)),
+            Role::Mask | Role::Follow => Act::Nothing,
+        }
     }
 
     /// For a unit that runs.
-    fn change_of(&self, unit: &Wanted) -> Option<(Verb, Reason)> {
+    fn change_of(&self, unit: &Wanted) -> Act {
         if matches!(unit.name.kind(), "target" | "slice") {
             // They run nothing. Restarting one would pull everything behind it along.
-            return None;
+            return Act::Nothing;
         }
+        let applied = self.applied.units.get(&unit.name);
         if unit.role == Role::Follow && self.is_at_work(&unit.name) {
-            // A backup, say, in the middle of one. The next begins with the new definition anyway.
-            return None;
+            // A backup, say. The next begins with the new definition anyway.
+            let same = applied.is_some_and(|applied| applied.restart_key == Some(unit.restart_key));
+            return if same { Act::Nothing } else { Act::Skip(SkipReason::AtWork) };
         }
-        match self.applied.units.get(&unit.name) {
-            None if self.now(&unit.name).is_none() => Some((Verb::Restart, Reason::TakenOver)),
-            None => Some((Verb::Restart, Reason::UnitChanged)),
-            Some(applied) if applied.restart_key != Some(unit.restart_key) => {
-                Some((Verb::Restart, Reason::UnitChanged))
-            }
-            Some(applied) if unit.reload_key.is_some() && applied.reload_key != unit.reload_key => {
-                Some((Verb::Reload, Reason::ConfigChanged))
-            }
-            Some(_) => None,
+        let Some(applied) = applied else {
+            let theirs = self.now(&unit.name).is_none();
+            return Act::Do(Verb::Restart, if theirs { Reason::TakenOver } else { Reason::UnitChanged });
+        };
+        if applied.restart_key != Some(unit.restart_key) {
+            return change_to(unit);
         }
+        if unit.reload_key.is_some() && applied.reload_key != unit.reload_key {
+            return Act::Do(Verb::Reload, Reason::ConfigChanged);
+        }
+        Act::Nothing
     }
 
     /// For a unit that should run and does not.
-    fn start_of(&self, unit: &Wanted) -> Option<(Verb, Reason)> {
+    fn start_of(&self, unit: &Wanted) -> Option<Reason> {
         let live = self.live.get(&unit.name);
         let applied = self.applied.units.get(&unit.name);
         let as_wanted = applied.is_some_and(|applied: &AppliedUnit| applied.is(unit));
         if as_wanted && live.is_some_and(UnitState::is_done) {
             return None;
         }
-        let reason = match applied {
+        Some(match applied {
             _ if live.is_some_and(UnitState::failed) => Reason::Failed,
             None => Reason::New,
             Some(_) if as_wanted => Reason::NotRunning,
             Some(_) => Reason::UnitChanged,
-        };
-        Some((Verb::Start, reason))
+        })
     }
 
     /// The units of others that will have to come back one day.
@@ -200,6 +258,18 @@ impl Situation<'_> {
         let still = self.applied.displaced.iter().filter(|unit| names.contains(*unit));
         let new = names.iter().filter(|unit| self.stirs(unit) && !self.is_ours(unit));
         still.chain(new).cloned().collect()
+    }
+}
+
+/// For a unit that runs under another definition than the one to come.
+fn change_to(unit: &Wanted) -> Act {
+    match unit.on_change {
+        // The root file system cannot be let go of.
+        _ if unit.name.as_str() == "-.mount" => Act::Do(Verb::Reload, Reason::UnitChanged),
+        OnChange::Restart => Act::Do(Verb::Restart, Reason::UnitChanged),
+        OnChange::Reload => Act::Do(Verb::Reload, Reason::UnitChanged),
+        OnChange::StopStart => Act::StopStart(Reason::UnitChanged),
+        OnChange::Nothing => Act::Skip(SkipReason::NeverRestarted),
     }
 }
 
@@ -284,7 +354,7 @@ mod tests {
     use crate::activate::host::{ActiveState, LoadState};
     use crate::bundle::digest::Digest;
 
-    /// `NAME ROLE RESTART-KEY RELOAD-KEY [borrowed]`, the reload key `-` for none.
+    /// `NAME ROLE RESTART-KEY RELOAD-KEY [borrowed | ON-CHANGE]`, the reload key `-` for none.
     fn desired(units: &[&str]) -> Desired {
         let unit = |line: &&str| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -298,7 +368,15 @@ mod tests {
                 role,
                 restart_key: Digest::of(words[2].as_bytes()),
                 reload_key: (words[3] != "-").then(|| Digest::of(words[3].as_bytes())),
-                borrowed: words.get(4) == Some(&"borrowed"),
+                borrowed: words[4..].contains(&"borrowed"),
+                on_change: match words.get(4) {
+                    Some(&"reload") => OnChange::Reload,
+                    Some(&"stop-start") => OnChange::StopStart,
+                    Some(&"nothing") => OnChange::Nothing,
+                    _ => OnChange::Restart,
+                },
+                optional: false,
+                barrier: false,
             }
         };
         Desired { units: units.iter().map(unit).collect() }
@@ -316,7 +394,7 @@ mod tests {
             let before = desired(units);
             let mut case = Self { applied: Applied::default(), ours: before.clone(), live: BTreeMap::new() };
             for unit in &before.units {
-                case.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, None));
+                case.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, None, 1));
                 if unit.role != Role::Mask {
                     case = case.live(unit.name.as_str(), ActiveState::Active);
                 }
@@ -556,6 +634,34 @@ mod tests {
                 "restart ssh.service: back to what the distribution says",
             ]
         );
+    }
+
+    #[test]
+    fn a_unit_is_changed_as_it_says() {
+        let case = Case::running(&[
+            "a.service run 1 - reload",
+            "b.service run 1 - stop-start",
+            "c.service run 1 - nothing",
+            "-.mount run 1 -",
+        ]);
+        let after = [
+            "a.service run 2 - reload",
+            "b.service run 2 - stop-start",
+            "c.service run 2 - nothing",
+            "-.mount run 2 -",
+        ];
+        assert_eq!(
+            case.steps(&after),
+            [
+                "stop b.service: it changed",
+                "reload a.service: it changed",
+                "reload -.mount: it changed",
+                "start b.service: it changed"
+            ]
+        );
+        let skipped = case.plan(&after).skipped;
+        assert_eq!(skipped.len(), 1);
+        assert_eq!((skipped[0].unit.as_str(), skipped[0].reason), ("c.service", SkipReason::NeverRestarted));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::host::Host;
 use super::refusal::Refusal;
 use super::state::{STATE, State};
-use crate::bundle::manifest::{HostManifest, Program};
+use crate::bundle::manifest::{HostManifest, Program, Versioned};
 use crate::bundle::names::{HostPath, Label, SecretName};
 
 /// Where systemd looks for encrypted credentials.
@@ -42,8 +43,35 @@ pub fn check_file_system(state: &State) -> Result<()> {
 }
 
 /// Everything that a host lacks: refusals where units are to run.
-pub fn lacks(state: &State, manifest: &HostManifest) -> Vec<Refusal> {
-    [programs(state, manifest), secrets(state, manifest)].into_iter().flatten().collect()
+pub fn lacks(state: &State, host: &dyn Host, manifest: &HostManifest) -> Result<Vec<Refusal>> {
+    let lacks = [programs(state, manifest), secrets(state, manifest), versions(host, manifest)?];
+    Ok(lacks.into_iter().flatten().collect())
+}
+
+/// The programs that are too old for keys in use. None is asked for its version that is not there: that is another refusal.
+fn versions(host: &dyn Host, manifest: &HostManifest) -> Result<Option<Refusal>> {
+    let mut refusals = Vec::new();
+    for (program, needed) in &manifest.versions {
+        let Some(version) = host.version(*program)? else { continue };
+        if version < needed.at_least {
+            let name = match program {
+                Versioned::Systemd => "systemd",
+                Versioned::Podman => "Podman",
+            };
+            let (has, needs) = (shown(*program, version), shown(*program, needed.at_least));
+            let what = format!("this host has {name} {has}, and {} needs {needs}", needed.because);
+            refusals
+                .push(Refusal::new(what).help("say in the environment which system the host has: `os = …`"));
+        }
+    }
+    Ok(Refusal::all(refusals).err())
+}
+
+fn shown(program: Versioned, (major, minor): (u32, u32)) -> String {
+    match program {
+        Versioned::Systemd => major.to_string(),
+        Versioned::Podman => format!("{major}.{minor}"),
+    }
 }
 
 /// The programs that a host lacks.

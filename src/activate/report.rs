@@ -1,28 +1,48 @@
 //! What is said while it happens: one line per action.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::net::UnixDatagram;
 
 use serde::Serialize;
+use serde_json::json;
 
-use super::plan::Step;
+use super::plan::{Skip, Step};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::UnitName;
 
+/// Where the journal of systemd listens.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
 /// Where the lines go.
 pub struct Report {
-    out: Box<dyn Write>,
-    colour: bool,
-    quiet: bool,
+    form: Form,
+    /// The journal of systemd gets them as well: the caller may be gone.
+    journal: Option<UnixDatagram>,
+}
+
+/// What the lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A verb, and what it is done to.
+    Lines { colour: bool },
+    /// A JSON object each.
+    Json,
+    /// There are none.
+    Silent,
 }
 
 /// What became of an activation.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
     /// The generation that the host has (in a dry run: would have).
     pub generation: u32,
+    /// The generation that it was to have.
+    pub tried: u32,
     /// The generation that it had.
     pub previous: u32,
-    /// The digest of the build; none for generation 0.
+    /// The digest of the build that it has; none for generation 0.
     pub digest: Option<Digest>,
     /// Nothing was done, only told.
     pub dry_run: bool,
@@ -30,8 +50,50 @@ pub struct Outcome {
     pub changed: bool,
     /// What was done to units, in order.
     pub steps: Vec<Step>,
-    /// What is not well now.
+    /// What was left as it is although it changed.
+    pub skipped: Vec<Skip>,
+    /// What is not well now, or was not, so that it was gone back.
     pub problems: Vec<Problem>,
+    /// What is not well, and need not be.
+    pub warnings: Vec<Problem>,
+}
+
+/// How an activation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Nothing had to be done, and all is well.
+    NothingToDo,
+    /// It was only told what would be done.
+    Told,
+    /// The host has what it was to have, and is well.
+    Done,
+    /// It was not well, and the host has what it had before.
+    RolledBack,
+    /// The host is not well.
+    NotWell {
+        /// Why it did not go back, or what came of that.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// Nothing was to be done, so far.
+    pub fn nothing() -> Self {
+        Self {
+            ending: Ending::NothingToDo,
+            generation: 0,
+            tried: 0,
+            previous: 0,
+            digest: None,
+            dry_run: false,
+            changed: false,
+            steps: Vec::new(),
+            skipped: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// Something that is not well after a switch.
@@ -47,30 +109,50 @@ pub struct Problem {
 
 impl Report {
     /// Lines on standard output, in colour if that is a terminal.
-    pub fn to_stdout() -> Self {
-        let stdout = io::stdout();
-        let colour =
-            stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out: Box::new(stdout), colour, quiet: false }
+    pub fn lines() -> Self {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { form: Form::Lines { colour: io::stdout().is_terminal() && !no_colour }, journal: None }
     }
 
-    /// No lines: a program reads the [`Outcome`] instead.
+    /// A JSON object per line on standard output, for programs.
+    pub fn json() -> Self {
+        Self { form: Form::Json, journal: None }
+    }
+
+    /// Nothing.
     pub fn silent() -> Self {
-        Self { out: Box::new(io::sink()), colour: false, quiet: true }
+        Self { form: Form::Silent, journal: None }
+    }
+
+    /// The same, and to the journal of systemd.
+    #[must_use]
+    pub fn and_to_the_journal(mut self) -> Self {
+        self.journal = UnixDatagram::unbound().ok().filter(|socket| socket.connect(JOURNAL).is_ok());
+        self
     }
 
     /// One action: its verb and what it is done to.
     pub fn line(&mut self, verb: &str, what: &str) {
-        if self.quiet {
-            return;
+        if let Some(journal) = &self.journal {
+            let entry =
+                format!("SYSLOG_IDENTIFIER=rick-activate\nPRIORITY=6\nMESSAGE={verb} {}\n", one_line(what));
+            let _ = journal.send(entry.as_bytes());
         }
         // Whoever reads may have gone away; the switch goes on.
-        let _ = if self.colour {
-            writeln!(self.out, "\x1b[1;32m{verb:<10}\x1b[0m {what}")
-        } else {
-            writeln!(self.out, "{verb:<10} {what}")
+        let _ = match self.form {
+            Form::Silent => Ok(()),
+            Form::Json => {
+                writeln!(io::stdout(), "{}", json!({"event": verb.trim_end_matches(':'), "what": what}))
+            }
+            Form::Lines { colour: true } => writeln!(io::stdout(), "\x1b[1;32m{verb:<10}\x1b[0m {what}"),
+            Form::Lines { colour: false } => writeln!(io::stdout(), "{verb:<10} {what}"),
         };
     }
+}
+
+/// An entry of the journal's own protocol ends at a line break.
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }
 
 impl Problem {

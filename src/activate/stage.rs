@@ -10,7 +10,7 @@ use super::generation::{self, Content, Generation};
 use super::images;
 use super::realise::Realised;
 use super::receive::Received;
-use super::state::State;
+use super::state::{STATE, State};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::BundlePath;
@@ -97,11 +97,30 @@ fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>
     for (name, digest) in &realised.objects {
         link_below(staging, &format!("objects/{name}"), &Path::new("../../../store").join(digest.hex()))?;
     }
+    write_below(staging, &format!("units/{RESUME}"), resume_unit().as_bytes(), 0o644)?;
+    link_below(staging, &format!("units/multi-user.target.wants/{RESUME}"), &Path::new("..").join(RESUME))?;
     for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
         durable::write_new(&staging.join(name), b"", 0o644)?;
     }
     durable::write_new(&staging.join(generation::MANIFEST), &received.config, 0o644)?;
     durable::write_new(&staging.join(generation::DIGEST), format!("{}\n", received.digest).as_bytes(), 0o644)
+}
+
+/// The unit that looks at boot for a switch that was cut short.
+pub const RESUME: &str = "rick-resume.service";
+
+/// It must not hold up the boot that it waits for, hence `exec`.
+fn resume_unit() -> String {
+    format!(
+        "[Unit]\n\
+         Description=rick: go on with a switch that was cut short\n\
+         ConditionPathExists={STATE}/journal.json\n\n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart={STATE}/bin/rick-activate resume\n\n\
+         [Install]\n\
+         WantedBy=multi-user.target\n"
+    )
 }
 
 /// Generation 0, and `current` leading to it where nothing is current yet: the first deploy ever can be undone.

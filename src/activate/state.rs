@@ -1,11 +1,12 @@
 //! Where everything lies: the root of the host, and rick's own directory in it.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::durable;
 
@@ -20,6 +21,10 @@ pub const STATE: &str = "/var/lib/rick";
 ///               gens/N/…          generations; 0 is empty and always there
 ///               current           → gens/N
 ///               applied.json      what the running units were last started with
+///               journal.json      the switch that is under way; none if all is settled
+///               confirmed         the number of the generation that somebody confirmed
+///               marks.json        which generations were well, which were not, and which are pinned
+///               bin/              the activator itself, for PID 1 to call: it must be there at boot whatever becomes of the one called
 ///               ids.json          the number of every account ever named
 ///               lock              held by the activator that runs
 ///               incoming/         what is being received or staged; nothing reads it, the next run removes it
@@ -90,6 +95,26 @@ impl State {
         self.directory().join("applied.json")
     }
 
+    /// The switch that is under way.
+    pub fn journal(&self) -> PathBuf {
+        self.directory().join("journal.json")
+    }
+
+    /// What says that a generation was confirmed.
+    pub fn confirmed(&self) -> PathBuf {
+        self.directory().join("confirmed")
+    }
+
+    /// What is known of generations.
+    pub fn marks(&self) -> PathBuf {
+        self.directory().join("marks.json")
+    }
+
+    /// The activator for PID 1 to call.
+    pub fn program(&self) -> PathBuf {
+        self.directory().join("bin/rick-activate")
+    }
+
     /// The record of numbers.
     pub fn ids(&self) -> PathBuf {
         self.directory().join("ids.json")
@@ -115,21 +140,42 @@ pub struct Claim {
     made: Vec<PathBuf>,
     /// The host had no generation.
     first: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl Claim {
     /// Takes the lock without waiting, and removes what a killed run left in `incoming/`.
     pub fn take(state: &State) -> Result<Self> {
-        let made = durable::make_directory(&state.directory(), 0o755)?;
-        let Some(lock) = durable::try_lock(&state.lock())? else {
-            return Err(Refusal::new("another rick-activate is running")
+        match Self::try_take(state)? {
+            Some(claim) => Ok(claim),
+            None => Err(Refusal::new("another rick-activate is running")
                 .help("wait until it is done, then run this again")
-                .into());
-        };
+                .help("if it waits to be confirmed: `rick-activate confirm`, or let its time run out")
+                .into()),
+        }
+    }
+
+    /// The same; `None` if somebody else holds the lock.
+    pub fn try_take(state: &State) -> Result<Option<Self>> {
+        let made = durable::make_directory(&state.directory(), 0o755)?;
+        let Some(lock) = durable::try_lock(&state.lock())? else { return Ok(None) };
         durable::remove_tree_if_there(&state.incoming())?;
         let first = fs::symlink_metadata(state.current()).is_err();
-        Ok(Self { state: state.clone(), made, first, _lock: lock })
+        Ok(Some(Self { state: state.clone(), made, first, lock }))
+    }
+
+    /// The lock as another process handed it over, as its standard input: it is held as long as either of them holds it.
+    pub fn handed_over(state: &State, stdin: impl AsFd) -> Result<Self> {
+        let lock = File::from(stdin.as_fd().try_clone_to_owned().context("cannot use standard input")?);
+        if !durable::is_lock(&lock, &state.lock())? {
+            refuse!("this is for rick-activate itself to call: standard input is not the lock");
+        }
+        Ok(Self { state: state.clone(), made: Vec::new(), first: false, lock })
+    }
+
+    /// The lock, for another process to have as well.
+    pub fn share(&self) -> Result<File> {
+        self.lock.try_clone().context("cannot share the lock")
     }
 
     /// No generation was current when it was taken.
@@ -140,10 +186,10 @@ impl Claim {
     /// Removes what a refused first activation made; nothing of it was ever in use.
     pub fn take_back(&self) -> Result<()> {
         let state = &self.state;
-        [state.current(), state.applied(), state.ids()]
+        [state.current(), state.applied(), state.ids(), state.marks()]
             .iter()
             .try_for_each(|path| durable::remove_file_if_there(path))?;
-        [state.generations(), state.store(), state.images()]
+        [state.generations(), state.store(), state.images(), state.directory().join("bin")]
             .iter()
             .try_for_each(|path| durable::remove_tree_if_there(path))
     }

@@ -9,10 +9,11 @@ use super::applied::Applied;
 use super::host::{Host, Verb};
 use super::receive::HostNames;
 use super::refusal::help_for;
-use super::report::{Outcome, Report};
+use super::report::{Ending, Outcome, Report};
 use super::state::State;
+use super::terms::Terms;
 use super::testing::{Build, Recording};
-use super::{Activation, Failure, list};
+use super::{Activation, Conclusion, Failure, list};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Role;
 use crate::bundle::oci;
@@ -37,20 +38,42 @@ impl Story {
     fn run(
         &self,
         dry_run: bool,
-        act: impl FnOnce(&mut Activation<'_>) -> Result<Outcome, Failure>,
+        act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
+    ) -> Result<Outcome, Failure> {
+        self.run_on(dry_run, Terms::default(), act)
+    }
+
+    fn run_on(
+        &self,
+        dry_run: bool,
+        terms: Terms,
+        act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
     ) -> Result<Outcome, Failure> {
         let names = HostNames::of_host(&self.host.name().unwrap());
-        act(&mut Activation {
+        let conclusion = act(&mut Activation {
             state: self.state(),
             host: &self.host,
             names,
             dry_run,
+            allow_older: false,
+            terms,
+            apart: None,
             report: Report::silent(),
-        })
+        })?;
+        match conclusion {
+            Conclusion::Here(outcome) => Ok(outcome),
+            Conclusion::Apart(code) => panic!("somebody else did it, and said {code}"),
+        }
     }
 
     fn activate(&self, build: &Build) -> Outcome {
         self.run(false, |run| run.activate(build.bundle().as_slice())).unwrap()
+    }
+
+    /// The same, and the host keeps it though it may not be well.
+    fn stay(&self, build: &Build) -> Outcome {
+        let terms = Terms { go_back: false, ..Terms::default() };
+        self.run_on(false, terms, |run| run.activate(build.bundle().as_slice())).unwrap()
     }
 
     fn refused(&self, bundle: &[u8]) -> anyhow::Error {
@@ -185,7 +208,8 @@ fn a_dry_run_tells_and_writes_nothing() {
 fn a_unit_that_fails_is_reported_and_done_again() {
     let mut story = Story::begin();
     story.host.broken.insert("app.service".parse().unwrap());
-    let outcome = story.activate(&first());
+    let outcome = story.stay(&first());
+    assert!(matches!(outcome.ending, Ending::NotWell { .. }));
     assert_eq!(outcome.problems.len(), 1);
     assert_eq!(outcome.problems[0].message, "app.service failed ()");
     assert_eq!(outcome.problems[0].log, ["it broke"]);
@@ -237,7 +261,7 @@ fn what_systemd_brought_up_itself_after_a_failure_runs_what_was_loaded() {
     story.activate(&two());
     story.host.broken.insert("a.service".parse().unwrap());
     let changed = two().unit("a.service", Role::Run, "new", &[]);
-    assert_eq!(story.activate(&changed).problems.len(), 1);
+    assert_eq!(story.stay(&changed).problems.len(), 1);
     // Restart=on-failure, and this time it works.
     story.host.broken.clear();
     story.host.run_jobs(Verb::Start, &["a.service".parse().unwrap()]).unwrap();
@@ -281,8 +305,8 @@ fn a_unit_that_does_not_go_is_reported_until_it_goes() {
     story.host.immortal.insert("b.service".parse().unwrap());
     let one = Build::new("h").unit("a.service", Role::Run, "a", &[]);
     let still = "b.service still runs, though it is gone from the environment";
-    assert_eq!(story.activate(&one).problems[0].message, still);
-    assert_eq!(story.activate(&one).problems[0].message, still);
+    assert_eq!(story.stay(&one).problems[0].message, still);
+    assert_eq!(story.stay(&one).problems[0].message, still);
     story.host.immortal.clear();
     assert!(story.activate(&one).problems.is_empty());
     assert!(!story.activate(&one).changed);
@@ -304,13 +328,13 @@ fn a_probe_that_nothing_answers_is_no_success_the_second_time_either() {
     let mut story = Story::begin();
     story.host.silent = true;
     let build = two().probe("app", "/run/a.sock");
-    assert_eq!(story.activate(&build).problems.len(), 1);
-    let outcome = story.activate(&build);
+    assert_eq!(story.stay(&build).problems.len(), 1);
+    let outcome = story.stay(&build);
     assert!(!outcome.changed && outcome.problems.len() == 1);
 
     // Of a service that is known to be down nobody waits for an answer.
     story.host.broken.insert("a.service".parse().unwrap());
-    let outcome = story.activate(&build.unit("a.service", Role::Run, "new", &[]));
+    let outcome = story.stay(&build.unit("a.service", Role::Run, "new", &[]));
     assert_eq!(outcome.problems.len(), 1);
     assert_eq!(outcome.problems[0].message, "a.service failed ()");
 }
@@ -319,7 +343,7 @@ fn a_probe_that_nothing_answers_is_no_success_the_second_time_either() {
 fn a_unit_that_systemd_does_not_take_is_reported_and_not_acted_on() {
     let mut story = Story::begin();
     story.host.unknown.insert("app.service".parse().unwrap());
-    let outcome = story.activate(&first());
+    let outcome = story.stay(&first());
     assert_eq!(outcome.problems[0].message, "app.service is not known to systemd");
     assert!(story.host.take().contains(&"start caddy.service rick.target".to_owned()));
 }

@@ -1,21 +1,25 @@
-//! Carries out a plan: stop → commit → daemon-reload → tmpfiles → reload → restart and start → look, record → probe.
+//! Goes to a generation: stop → commit → daemon-reload → look again and plan anew → tmpfiles → reload → restart and start → record →
+//! probe and watch.
 //!
-//! Decides nothing. A step that fails does not keep the others from being done: it is reported at the end, and not recorded, so
-//! that the next run does it again.
+//! A step that fails does not keep the others from being done: it is reported at the end, and not recorded, so that the next run
+//! does it again. What was planned before the commit is planned again after it: in between, a timer, a dependency or a person
+//! may have started something from the old definitions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::anchors;
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
 use super::generation::{self, Generation};
 use super::host::{Host, LoadState, Log, UnitState, Verb};
-use super::plan::{Plan, Reason, Step};
+use super::journal::Journal;
+use super::plan::{self, Plan, Reason, Situation, Skip, Step};
 use super::probe;
 use super::report::{Problem, Report};
 use super::state::State;
+use super::watch;
 use crate::bundle::manifest::{Role, UnitEntry};
 use crate::bundle::names::{Label, UnitName};
 
@@ -29,8 +33,10 @@ pub struct Switch<'a> {
     pub target: &'a Generation,
     /// Its units.
     pub desired: &'a Desired,
-    /// What is to be done.
-    pub plan: &'a Plan,
+    /// The units of the generation that the host has when the switch begins.
+    pub ours: &'a Desired,
+    /// What is to be done, as far as it could be seen before.
+    pub plan: Plan,
     /// What was applied before, as it holds now.
     pub applied: Applied,
     /// The units of the generation that systemd has loaded.
@@ -39,30 +45,57 @@ pub struct Switch<'a> {
     pub flip: bool,
     /// systemd has yet to read the units of the target.
     pub unread: bool,
+    /// Where it says what cannot be undone, before it does it.
+    pub journal: &'a mut Journal,
     /// Where the lines go.
     pub report: &'a mut Report,
 }
 
-impl Switch<'_> {
-    /// What must be there before the host is touched: a record of what is about to be displaced, and the anchors.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.applied.displaced = self.applied.displaced.union(&self.plan.displaced).cloned().collect();
-        self.applied.unmade |= self.unread;
-        self.applied.write(self.state)?;
-        anchors::plant(self.state, self.target)
-    }
+/// What a switch came to.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// What was done to units, in order.
+    pub steps: Vec<Step>,
+    /// What was left as it is although it changed.
+    pub skipped: Vec<Skip>,
+    /// What is not well.
+    pub problems: Vec<Problem>,
+    /// What is not well, and need not be.
+    pub warnings: Vec<Problem>,
+}
 
-    /// Does it all; gives what is not well afterwards. An error: it broke off halfway, and the next run goes on.
-    pub fn carry_out(mut self) -> Result<Vec<Problem>> {
+impl Switch<'_> {
+    /// Does it all. An error: it broke off halfway.
+    pub fn carry_out(mut self) -> Result<Arrival> {
         let mut problems = self.stop();
         self.commit()?;
-        self.load()?;
+        let mut live = self.load()?;
+        self.replan(&live);
+        self.note_barriers()?;
         problems.extend(self.make_directories());
-        let complaints = self.act()?;
-        problems.extend(self.settle(complaints)?);
-        problems.extend(self.probe(&problems));
-        // Here a later stage judges: settle window, confirm, and if not well the same steps toward the generation before.
-        Ok(problems)
+        let complaints = self.act(&live);
+        let acted = Instant::now();
+        live = self.look()?;
+        let judged = self.judge(&live);
+        problems.extend(self.let_go(&live));
+        self.record(&live, &judged);
+        self.applied.write(self.state)?;
+        if judged.is_empty() && problems.is_empty() {
+            problems.extend(complaints.into_iter().map(Problem::new));
+        }
+        // systemd tries some again by itself: they have until the end of the window.
+        let again = |problem: &Problem| problem.unit.as_ref().is_some_and(|unit| waits(&live, unit));
+        let (waiting, failed): (Vec<_>, Vec<_>) = judged.into_iter().partition(again);
+        problems.extend(self.probe(&failed));
+        let well = problems.is_empty() && failed.iter().all(|problem| self.is_optional(problem));
+        let judged = match self.window(acted, &waiting).filter(|_| well) {
+            Some(window) => self.watch(live, window)?,
+            None => failed.into_iter().chain(waiting).collect(),
+        };
+        let (warnings, judged): (Vec<_>, Vec<_>) =
+            judged.into_iter().partition(|problem| self.is_optional(problem));
+        problems.extend(judged);
+        Ok(Arrival { steps: self.plan.steps, skipped: self.plan.skipped, problems, warnings })
     }
 
     fn stop(&mut self) -> Vec<Problem> {
@@ -88,15 +121,45 @@ impl Switch<'_> {
 
     /// systemd reads the new definitions. From here on whatever is started is started from them, and the record says so before anything
     /// is: a run that is killed between two restarts leaves what it takes to tell them apart.
-    fn load(&mut self) -> Result<()> {
-        if !self.unread {
+    fn load(&mut self) -> Result<BTreeMap<UnitName, UnitState>> {
+        if self.unread {
+            self.host.daemon_reload()?;
+        }
+        let live = self.look()?;
+        if self.unread {
+            self.applied = std::mem::take(&mut self.applied).seen(&live, &self.loaded);
+            self.applied.loads(self.target.number, &live);
+            self.applied.write(self.state)?;
+        }
+        Ok(live)
+    }
+
+    /// The plan as it looks after the commit: what is stopped is stopped, and what came up in between is seen.
+    fn replan(&mut self, live: &BTreeMap<UnitName, UnitState>) {
+        let before = std::mem::take(&mut self.plan);
+        let situation = Situation { desired: self.desired, applied: &self.applied, ours: self.ours, live };
+        let now = plan::plan(&situation).with_reasons_of(&before);
+        let displaced = before.displaced.union(&now.displaced).cloned().collect();
+        let stopped = before.steps.into_iter().filter(|step| step.verb == Verb::Stop);
+        let steps = stopped.chain(now.steps).collect();
+        self.plan = Plan { steps, skipped: now.skipped, displaced };
+        for skip in &self.plan.skipped {
+            self.report.line("leave", &format!("{}: {}", skip.unit, skip.reason));
+        }
+    }
+
+    /// What cannot be undone is written down before it is done.
+    fn note_barriers(&mut self) -> Result<()> {
+        let starts = |step: &&Step| matches!(step.verb, Verb::Restart | Verb::Start);
+        let anew = |step: &&Step| matches!(step.reason, Reason::UnitChanged | Reason::TakenOver);
+        let steps = self.plan.steps.iter().filter(starts).filter(anew);
+        let is_barrier = |unit: &&UnitName| self.wanted(unit).is_some_and(|wanted| wanted.barrier);
+        let crossed: Vec<UnitName> = steps.map(|step| &step.unit).filter(is_barrier).cloned().collect();
+        if crossed.is_empty() {
             return Ok(());
         }
-        self.host.daemon_reload()?;
-        let live = self.look()?;
-        self.applied = std::mem::take(&mut self.applied).seen(&live, &self.loaded);
-        self.applied.loads(self.target.number, &live);
-        self.applied.write(self.state)
+        self.journal.crossed.extend(crossed);
+        self.journal.write(self.state)
     }
 
     /// Whatever is about to be started finds its directories.
@@ -116,28 +179,31 @@ impl Switch<'_> {
     /// How all units are that this switch minds.
     fn look(&self) -> Result<BTreeMap<UnitName, UnitState>> {
         let acted = self.plan.steps.iter().map(|step| step.unit.clone());
-        observe(self.host, self.desired.names().into_iter().chain(acted))
+        let known = self.applied.units.keys().cloned();
+        observe(self.host, self.desired.names().into_iter().chain(acted).chain(known))
     }
 
-    /// The units that systemd does not have.
-    fn not_loaded(&self) -> Result<BTreeSet<UnitName>> {
-        let not_loaded = self.look()?.into_iter().filter(|(_, state)| state.load != LoadState::Loaded);
-        Ok(not_loaded.map(|(unit, _)| unit).collect())
-    }
-
-    /// Reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained about.
-    fn act(&mut self) -> Result<Vec<String>> {
-        let refused = self.not_loaded()?;
+    /// Stops what came up in between, reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained
+    /// about.
+    fn act(&mut self, live: &BTreeMap<UnitName, UnitState>) -> Vec<String> {
+        // The units that systemd does not have.
+        let not_loaded = live.iter().filter(|(_, state)| state.load != LoadState::Loaded);
+        let refused: BTreeSet<UnitName> = not_loaded.map(|(unit, _)| unit.clone()).collect();
         let mut complaints = Vec::new();
+        let late: Vec<UnitName> =
+            self.plan.of(Verb::Stop).into_iter().filter(|unit| stirs(live, unit)).collect();
+        self.tell_units(Verb::Stop, &late);
+        complaints.extend(self.jobs(Verb::Stop, &late));
         self.reset_limits();
-        self.tell(Verb::Reload);
-        complaints.extend(self.jobs(Verb::Reload, &without(self.plan.of(Verb::Reload), &refused)));
+        let reloads = without(self.plan.of(Verb::Reload), &refused);
+        self.tell_units(Verb::Reload, &reloads);
+        complaints.extend(self.jobs(Verb::Reload, &reloads));
         for (verb, units) in self.plan.batches() {
             let units = without(units, &refused);
             self.tell_units(verb, &units);
             complaints.extend(self.jobs(verb, &units));
         }
-        Ok(complaints)
+        complaints
     }
 
     /// systemd counts starts, and refuses the sixth within ten seconds: those of others shall not count against this switch.
@@ -152,23 +218,60 @@ impl Switch<'_> {
         }
     }
 
-    /// Looks at all units once, records those that are as they should be, and reports the others.
-    fn settle(&mut self, complaints: Vec<String>) -> Result<Vec<Problem>> {
-        let states = self.look()?;
-        let mut problems = Vec::new();
-        for unit in &self.desired.units {
+    /// What is wrong with the units of the generation.
+    fn judge(&self, states: &BTreeMap<UnitName, UnitState>) -> Vec<Problem> {
+        let judge = |unit: &Wanted| {
             let state = states.get(&unit.name).cloned().unwrap_or_default();
-            if let Some(trouble) = self.trouble(unit, &state) {
-                problems.push(self.problem(&unit.name, &state, &trouble));
-            } else {
-                let record = AppliedUnit::of(unit, state.invocation_id);
-                self.applied.units.insert(unit.name.clone(), record);
+            self.trouble(unit, &state).map(|trouble| self.problem(&unit.name, &state, &trouble))
+        };
+        self.desired.units.iter().filter_map(judge).collect()
+    }
+
+    /// Notes what the units that are as they should be were started with.
+    fn record(&mut self, states: &BTreeMap<UnitName, UnitState>, troubled: &[Problem]) {
+        let skipped = |unit: &UnitName| self.plan.skipped.iter().any(|skip| skip.unit == *unit);
+        let troubled = |unit: &UnitName| troubled.iter().any(|problem| problem.unit.as_ref() == Some(unit));
+        let acted: BTreeSet<&UnitName> = self.plan.steps.iter().map(|step| &step.unit).collect();
+        for unit in self.desired.units.iter().filter(|unit| !troubled(&unit.name) && !skipped(&unit.name)) {
+            let life = states.get(&unit.name).and_then(|state| state.invocation_id.clone());
+            // What went on as it is was started from the generation that it was started from.
+            let before = self.applied.units.get(&unit.name).filter(|_| !acted.contains(&unit.name));
+            let number = before.and_then(|before| before.generation).unwrap_or(self.target.number);
+            self.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, life, number));
+        }
+    }
+
+    /// How long services are yet to be watched; not at all if none was started.
+    fn window(&self, acted: Instant, waiting: &[Problem]) -> Option<Duration> {
+        let asked = Duration::from_secs(u64::from(self.journal.terms.settle_s));
+        let window = asked.saturating_sub(acted.elapsed());
+        let starts = |step: &Step| matches!(step.verb, Verb::Restart | Verb::Start);
+        let started = self.plan.steps.iter().any(|step| starts(step) && step.unit.kind() == "service");
+        let wanted = (started || !waiting.is_empty()) && self.host.is_running();
+        (wanted && !window.is_zero()).then_some(window)
+    }
+
+    /// Watches the services, and judges all units once more.
+    fn watch(&mut self, live: BTreeMap<UnitName, UnitState>, window: Duration) -> Result<Vec<Problem>> {
+        let watched = |unit: &&Wanted| {
+            unit.name.kind() == "service" && unit.role == Role::Run && stirs(&live, &unit.name)
+        };
+        let units = self.desired.units.iter().filter(watched).map(|unit| unit.name.clone());
+        let units: Vec<UnitName> = units.collect();
+        let what = format!("{} services for {:.0} s", units.len(), window.as_secs_f32().ceil());
+        self.report.line("watch", &what);
+        let watched = watch::watch(self.host, &units, live, window)?;
+        let mut problems = self.judge(&watched.states);
+        for unit in &watched.unsteady {
+            let known = problems.iter().any(|problem| problem.unit.as_ref() == Some(unit));
+            if let Some(state) = watched.states.get(unit).filter(|_| !known) {
+                problems.push(self.problem(unit, state, "does not stay up: it was started again and again"));
             }
         }
-        problems.extend(self.let_go(&states));
-        self.applied.write(self.state)?;
-        if problems.is_empty() {
-            problems.extend(complaints.into_iter().map(Problem::new));
+        let written = self.applied.clone();
+        self.record(&watched.states, &problems);
+        if self.applied != written {
+            self.applied.write(self.state)?;
         }
         Ok(problems)
     }
@@ -245,6 +348,16 @@ impl Switch<'_> {
         Problem { unit: Some(unit.clone()), message, log: self.host.journal(log) }
     }
 
+    fn wanted(&self, unit: &UnitName) -> Option<&Wanted> {
+        self.desired.units.iter().find(|wanted| wanted.name == *unit)
+    }
+
+    /// It is about a unit that the host is well without.
+    fn is_optional(&self, problem: &Problem) -> bool {
+        let unit = problem.unit.as_ref().and_then(|unit| self.wanted(unit));
+        unit.is_some_and(|unit| unit.optional)
+    }
+
     fn step_of(&self, unit: &UnitName) -> Option<Verb> {
         self.plan.steps.iter().rfind(|step| step.unit == *unit).map(|step| step.verb)
     }
@@ -288,6 +401,15 @@ pub fn observe(
     let units: Vec<UnitName> = units.into_iter().collect();
     let states = host.unit_states(&units)?;
     Ok(units.into_iter().zip(states).collect())
+}
+
+fn stirs(live: &BTreeMap<UnitName, UnitState>, unit: &UnitName) -> bool {
+    live.get(unit).is_some_and(|state| state.runs() || state.auto_restart)
+}
+
+/// It is down, and systemd will try it again.
+fn waits(live: &BTreeMap<UnitName, UnitState>, unit: &UnitName) -> bool {
+    live.get(unit).is_some_and(|state| state.auto_restart)
 }
 
 fn without(units: Vec<UnitName>, refused: &BTreeSet<UnitName>) -> Vec<UnitName> {

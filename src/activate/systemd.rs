@@ -1,9 +1,12 @@
 //! The running host: its own programs, through the interfaces that they keep stable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -11,7 +14,7 @@ use super::ask;
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::Check;
+use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::{AccountName, UnitName};
 
 /// How many lines of a log a message shows.
@@ -29,6 +32,10 @@ const ONLY_LOOKS: [&str; 6] = [
 ];
 /// Turns Quadlets into units; the same place on Debian and Arch.
 const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
+/// The service that a switch runs as.
+const SERVICE: &str = "rick-switch.service";
+/// What the names of the timers begin with that go back when a switch is not done in time.
+const TIMER: &str = "rick-rollback";
 /// What is asked about units.
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic,Triggers";
 
@@ -88,6 +95,91 @@ impl Host for Systemd {
 
     fn daemon_reload(&self) -> Result<()> {
         run(Command::new("systemctl").arg("daemon-reload")).map(drop)
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// Each timer has a name of its own: that which calls this very process is there as long as it runs.
+    fn arm(&self, program: &Path, seconds: u32) -> Result<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        self.disarm()?;
+        let name = format!("{TIMER}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        run(Command::new("systemd-run")
+            .args(["--quiet", "--collect", "--service-type=exec", "--timer-property=AccuracySec=1s"])
+            .arg(format!("--unit={name}"))
+            .arg(format!("--on-active={seconds}s"))
+            .arg("--description=rick: go back, for the switch is not done in time")
+            .arg("--")
+            .arg(program)
+            .args(["resume", "--overdue"]))
+        .map(drop)
+    }
+
+    fn disarm(&self) -> Result<()> {
+        run(Command::new("systemctl").args(["stop", "--", &format!("{TIMER}-*.timer")])).map(drop)
+    }
+
+    fn end_switch(&self) -> Result<()> {
+        let Err(error) = run(Command::new("systemctl").args(["stop", "--", SERVICE])) else { return Ok(()) };
+        // One that is not there is ended.
+        let states = self.unit_states(&[SERVICE.parse().map_err(Refusal::new)?])?;
+        if states.first().is_some_and(UnitState::runs) { Err(error) } else { Ok(()) }
+    }
+
+    /// Killed, it is started again and goes on where the journal says; a panic is no such end.
+    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<u8> {
+        let mut command = Command::new("systemd-run");
+        command
+            .args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"])
+            .arg(format!("--unit={SERVICE}"))
+            .arg("--description=rick: switch to another generation")
+            .args(["--property=Restart=on-abnormal", "--property=TimeoutStopSec=10"])
+            .args(std::env::var_os("NO_COLOR").map(|value| {
+                let mut argument = OsString::from("--setenv=NO_COLOR=");
+                argument.push(value);
+                argument
+            }))
+            .arg("--")
+            .arg(program)
+            .args(arguments)
+            .stdin(lock);
+        let status = command.status().context("cannot run systemd-run")?;
+        Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+    }
+
+    fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>> {
+        let name = match program {
+            Versioned::Systemd => "systemctl",
+            Versioned::Podman => "podman",
+        };
+        match output(Command::new(name).arg("--version")) {
+            Ok(output) => Ok(parse_version(&String::from_utf8_lossy(&output.stdout))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn check_units(&self, units: &Path, files: &[PathBuf]) -> Result<()> {
+        let mut path = units.as_os_str().to_owned();
+        // An empty element at the end stands for the directories that systemd looks in otherwise.
+        path.push(":");
+        let mut command = Command::new("systemd-analyze");
+        command
+            .args(["verify", "--man=no", "--generators=no", "--recursive-errors=no", "--"])
+            .args(files)
+            .env("SYSTEMD_UNIT_PATH", path);
+        let output = output(&mut command)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", units.display()), "");
+        let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        refuse!("systemd does not take the units of this bundle: {}", said.join("; "))
+    }
+
+    fn validate(&self, command: &[String]) -> Result<()> {
+        run_as_nobody_or(None, command)
     }
 
     fn check_quadlets(&self, directory: &Path) -> Result<()> {
@@ -217,6 +309,14 @@ fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// `systemd 257 (257.8-1)` → (257, 0), `podman version 5.4.2` → (5, 4).
+fn parse_version(said: &str) -> Option<(u32, u32)> {
+    let word = said.lines().next()?.split(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut numbers = word.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let major = numbers.next()?.ok()?;
+    Some((major, numbers.next().and_then(Result::ok).unwrap_or(0)))
+}
+
 /// `localhost/app` of `localhost/app:tag`.
 fn repository(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(repository, _)| repository)
@@ -274,6 +374,13 @@ mod tests {
         assert!(states[1].runs() && states[1].load == LoadState::NotFound);
         assert!(states[2].failed() && !states[2].runs());
         assert_eq!(states[2].triggers, ["a.service".parse().unwrap()]);
+    }
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("systemd 257 (257.8-1~deb13u2)\n+PAM +AUDIT"), Some((257, 0)));
+        assert_eq!(parse_version("podman version 5.4.2\n"), Some((5, 4)));
+        assert_eq!(parse_version("what?"), None);
     }
 
     #[test]

@@ -11,14 +11,18 @@ use super::accounts::{HostAccounts, Ids, Remembered};
 use super::desired::Desired;
 use super::generation::{self, Generation};
 use super::layer::Files;
+use super::marks::Marks;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::refusal::Refusal;
 use super::stage::{self, Staged};
-use super::{Activation, anchors, check, images, layer, preflight};
+use super::{Activation, anchors, check, images, layer, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::durable;
+
+/// What the records of a switch and of the way back take, and then some, in bytes.
+const ROOM: u64 = 256 << 10;
 
 /// The generation that the host is to have: one that is there, or in a dry run one that is not.
 pub(super) struct Target {
@@ -40,6 +44,7 @@ impl Activation<'_> {
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
+        self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;
         match Generation::current(&self.state)? {
             Some(current)
@@ -51,10 +56,27 @@ impl Activation<'_> {
         }
     }
 
+    /// Refuses a build that is older than one that the host had: somebody may play an old one back.
+    fn check_serial(&self, manifest: &HostManifest) -> Result<()> {
+        let Some(had) = Marks::read(&self.state)?.serial.filter(|_| !self.allow_older) else { return Ok(()) };
+        let what = match manifest.serial {
+            Some(serial) if serial >= had => return Ok(()),
+            Some(serial) => format!("the bundle has serial {serial}, and this host had {had} already"),
+            None => format!("the bundle has no serial, and this host had {had} already"),
+        };
+        Err(Refusal::new(what)
+            .help("compile it with `--serial N`, a higher number for each build")
+            .help("or go back knowingly: `--allow-older`, or `rick-activate rollback`")
+            .into())
+    }
+
     /// Refuses a host that lacks programs or secrets, or on which something is in rick's way. In a directory nothing runs, so that what is
     /// missing is only told.
     fn preflight(&mut self, manifest: Option<&HostManifest>) -> Result<()> {
-        let lacks = manifest.map_or(Vec::new(), |manifest| preflight::lacks(&self.state, manifest));
+        let lacks = match manifest {
+            Some(manifest) => preflight::lacks(&self.state, self.host, manifest)?,
+            None => Vec::new(),
+        };
         if self.host.is_running() {
             Refusal::all(lacks).map_err(anyhow::Error::new)?;
         } else {
@@ -86,6 +108,7 @@ impl Activation<'_> {
             return self.imagined(received, &realised);
         }
         let mut staged = self.stage(received, &realised)?;
+        self.expect_room()?;
         let ids = self.new_accounts(manifest, &files, &known)?;
         if ids != known {
             staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
@@ -97,8 +120,10 @@ impl Activation<'_> {
         }
     }
 
-    fn keep(&self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {
+    fn keep(&mut self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {
         let generation = stage::keep(&self.state, received, staged)?;
+        let before = Generation::current(&self.state)?;
+        validate::validate(self.host, &generation, before.as_ref(), &mut self.report)?;
         Remembered::read(&self.state)?.remember(&self.state, ids)?;
         Target::there(generation)
     }
@@ -111,10 +136,16 @@ impl Activation<'_> {
         Ok(staged)
     }
 
+    /// Once units are stopped, a full disk comes at the worst time.
+    fn expect_room(&self) -> Result<()> {
+        if self.dry_run { Ok(()) } else { durable::expect_room(&self.state.directory().join("room"), ROOM) }
+    }
+
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
         self.preflight(target.manifest())?;
+        self.expect_room()?;
         if let Some(manifest) = target.manifest() {
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
         }
@@ -164,7 +195,7 @@ impl Activation<'_> {
 
 impl Target {
     /// A generation that is there.
-    fn there(generation: Generation) -> Result<Self> {
+    pub(super) fn there(generation: Generation) -> Result<Self> {
         let desired = generation.desired()?;
         let digest = generation.content.as_ref().map(|content| content.digest);
         let images = generation.manifest().map(|manifest| manifest.images.clone()).unwrap_or_default();

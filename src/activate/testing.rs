@@ -1,9 +1,11 @@
 //! For tests: bundles put together by hand, and a host that is scripted and records.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
@@ -12,7 +14,7 @@ use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::layer::Files;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
-    Accounts, Check, FORMAT, FileEntry, HostManifest, Probe, Program, Role, UnitEntry,
+    Accounts, Check, FORMAT, FileEntry, HostManifest, Probe, Program, Role, UnitEntry, Versioned,
 };
 use crate::bundle::names::UnitName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
@@ -275,7 +277,15 @@ pub(crate) struct Recording {
     pub(crate) loaded: Mutex<BTreeSet<String>>,
     /// Images cannot be loaded.
     pub(crate) no_podman: bool,
-    pub(crate) passwd: Option<std::path::PathBuf>,
+    pub(crate) passwd: Option<PathBuf>,
+    /// The timer of PID 1: armed with so many seconds, or disarmed.
+    pub(crate) timers: Mutex<Vec<Option<u32>>>,
+    /// The version of every program.
+    pub(crate) version: Option<(u32, u32)>,
+    /// The files and commands that were judged.
+    pub(crate) judged: Mutex<Vec<String>>,
+    /// No file is taken.
+    pub(crate) picky: bool,
 }
 
 impl Recording {
@@ -350,6 +360,44 @@ impl Host for Recording {
 
     fn daemon_reload(&self) -> Result<()> {
         self.note("daemon-reload".to_owned());
+        Ok(())
+    }
+
+    fn pause(&self, _time: Duration) {}
+
+    fn arm(&self, _program: &Path, seconds: u32) -> Result<()> {
+        self.timers.lock().unwrap().push(Some(seconds));
+        Ok(())
+    }
+
+    fn disarm(&self) -> Result<()> {
+        self.timers.lock().unwrap().push(None);
+        Ok(())
+    }
+
+    fn end_switch(&self) -> Result<()> {
+        self.note("end the switch".to_owned());
+        Ok(())
+    }
+
+    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<u8> {
+        bail!("there is nobody else")
+    }
+
+    fn version(&self, _program: Versioned) -> Result<Option<(u32, u32)>> {
+        Ok(self.version)
+    }
+
+    fn check_units(&self, _units: &Path, files: &[PathBuf]) -> Result<()> {
+        self.judged.lock().unwrap().extend(files.iter().map(|file| file.display().to_string()));
+        Ok(())
+    }
+
+    fn validate(&self, command: &[String]) -> Result<()> {
+        self.judged.lock().unwrap().push(command.join(" "));
+        if self.picky {
+            bail!("it says no");
+        }
         Ok(())
     }
 

@@ -12,19 +12,24 @@ use rick::activate::directory::Directory;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
 use rick::activate::refusal::help_for;
-use rick::activate::report::{Outcome, Report};
-use rick::activate::state::State;
+use rick::activate::report::{Ending, Outcome, Problem, Report};
+use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
-use rick::activate::{Activation, Failure, list, preflight};
+use rick::activate::{Activation, Conclusion, Failure, list, preflight};
+use serde_json::json;
 
 const REFUSED: u8 = 1;
-const NOT_WELL: u8 = 3;
+const ROLLED_BACK: u8 = 3;
+const NOT_WELL: u8 = 4;
+const NOTHING_TO_DO: u8 = 10;
 const BUG: i32 = 70;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("error: rick-activate has a bug: {panic}");
-        eprintln!("help: please report it with the line above; running it again goes on where it stopped");
+        eprintln!(
+            "help: please report it with the line above; `rick-activate resume` goes on with what it left"
+        );
         std::process::exit(BUG);
     }));
     let arguments = Arguments::parse();
@@ -36,7 +41,9 @@ fn main() -> ExitCode {
         }
         Err(Failure::Halfway(error)) => {
             show(&error);
-            hint("the switch broke off halfway: running the same again goes on");
+            hint(
+                "the switch broke off halfway: `rick-activate resume` goes on, and so does systemd at its deadline",
+            );
             NOT_WELL
         }
     };
@@ -44,35 +51,69 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    match (&arguments.command, &arguments.bundle) {
+    let command = match (&arguments.command, &arguments.bundle) {
         (Some(_), Some(bundle)) => {
             usage(&format!("`{}` and a subcommand cannot both be given", bundle.display()))
         }
-        (Some(Command::List), None) => show_list(arguments).map_err(Failure::Refused),
-        (Some(Command::Rollback { number }), None) => {
-            let outcome = with_activation(arguments, |activation| activation.roll_back(*number))?;
-            Ok(conclude(arguments, &outcome))
-        }
-        (None, Some(bundle)) => {
-            let outcome = with_activation(arguments, |activation| {
-                activation.activate(open(bundle).map_err(Failure::Refused)?)
-            })?;
-            Ok(conclude(arguments, &outcome))
-        }
         (None, None) => usage("a bundle or a subcommand is needed"),
+        (command, _) => command.as_ref(),
+    };
+    if arguments.root.is_some() && arguments.switch.confirm_within.is_some() {
+        usage("in a directory nothing runs, so there is nothing to confirm");
+    }
+    match command {
+        None => concluded(arguments, |activation| {
+            activation.activate(open(arguments.bundle.as_deref()).map_err(Failure::Refused)?)
+        }),
+        Some(Command::Rollback { number }) => {
+            concluded(arguments, |activation| activation.roll_back(*number))
+        }
+        Some(Command::List) => show_list(arguments).map_err(Failure::Refused),
+        Some(Command::Confirm) => {
+            concluded(arguments, |activation| activation.confirm().map(Conclusion::Here))
+        }
+        Some(Command::Resume { overdue }) => {
+            concluded(arguments, |activation| activation.resume(*overdue).map(Conclusion::Here))
+        }
+        Some(Command::SwitchTo { number }) => concluded(arguments, |activation| {
+            let _claim = Claim::handed_over(&activation.state, io::stdin()).map_err(Failure::Refused)?;
+            activation.serve(*number).map(Conclusion::Here)
+        }),
     }
 }
 
-/// Sets the scene: this host, or a directory.
-fn with_activation(
+/// Sets the scene (this host, or a directory), acts, and tells.
+fn concluded(
     arguments: &Arguments,
-    act: impl FnOnce(&mut Activation<'_>) -> Result<Outcome, Failure>,
-) -> Result<Outcome, Failure> {
+    act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
+) -> Result<u8, Failure> {
     let state = state_of(arguments).map_err(Failure::Refused)?;
     let host = host_of(arguments, &state).map_err(Failure::Refused)?;
     let names = names_of(arguments, host.as_ref()).map_err(Failure::Refused)?;
-    let report = if arguments.json { Report::silent() } else { Report::to_stdout() };
-    act(&mut Activation { state, host: host.as_ref(), names, dry_run: arguments.dry_run, report })
+    let apart = (host.is_running() && !arguments.switch.foreground).then(|| arguments.for_service());
+    let conclusion = act(&mut Activation {
+        state,
+        host: host.as_ref(),
+        names,
+        dry_run: arguments.dry_run,
+        allow_older: arguments.switch.allow_older,
+        terms: arguments.switch.terms(),
+        apart,
+        report: report_for(arguments),
+    })?;
+    Ok(match conclusion {
+        Conclusion::Here(outcome) => conclude(arguments, &outcome),
+        Conclusion::Apart(code) => code,
+    })
+}
+
+/// What PID 1 calls is for the journal as well, since nobody may listen.
+fn report_for(arguments: &Arguments) -> Report {
+    let report = if arguments.json { Report::json() } else { Report::lines() };
+    match arguments.command {
+        Some(Command::SwitchTo { .. }) => report.and_to_the_journal(),
+        _ => report,
+    }
 }
 
 fn state_of(arguments: &Arguments) -> Result<State> {
@@ -99,7 +140,8 @@ fn names_of(arguments: &Arguments, host: &dyn Host) -> Result<HostNames> {
     }
 }
 
-fn open(bundle: &Path) -> Result<Box<dyn Read>> {
+fn open(bundle: Option<&Path>) -> Result<Box<dyn Read>> {
+    let bundle = bundle.unwrap_or(Path::new("-"));
     if bundle != Path::new("-") {
         let file = File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
         return Ok(Box::new(io::BufReader::with_capacity(128 << 10, file)));
@@ -119,25 +161,43 @@ fn show_list(arguments: &Arguments) -> Result<u8> {
 /// What is not well goes to standard error, and into the exit code.
 fn conclude(arguments: &Arguments, outcome: &Outcome) -> u8 {
     if arguments.json
-        && let Ok(text) = json(outcome)
+        && let Ok(text) = serde_json::to_string(&json!({"event": "outcome", "outcome": outcome}))
     {
-        print(&text);
+        print(&(text + "\n"));
+    }
+    for warning in &outcome.warnings {
+        tell_problem("warning", "1;33", warning);
     }
     for problem in &outcome.problems {
-        complain(&problem.message);
-        for line in &problem.log {
-            // Nobody may be left to read it.
-            let _ = writeln!(io::stderr(), "  {line}");
+        tell_problem("error", "1;31", problem);
+    }
+    match &outcome.ending {
+        Ending::NothingToDo if arguments.switch.detailed_exit_code => NOTHING_TO_DO,
+        Ending::Told if !outcome.changed && arguments.switch.detailed_exit_code => NOTHING_TO_DO,
+        Ending::NothingToDo | Ending::Told | Ending::Done => 0,
+        Ending::RolledBack => {
+            hint(&format!(
+                "the host has generation {} again; mend it and activate once more, or look around with `--no-rollback`",
+                outcome.generation
+            ));
+            ROLLED_BACK
+        }
+        Ending::NotWell { .. } => {
+            hint("mend it and run the same again: only what is not well is done again");
+            if outcome.previous != outcome.generation {
+                hint(&format!("`rick-activate rollback {}` goes back", outcome.previous));
+            }
+            NOT_WELL
         }
     }
-    if outcome.problems.is_empty() {
-        return 0;
+}
+
+fn tell_problem(word: &str, colour: &str, problem: &Problem) {
+    say(word, colour, &problem.message);
+    for line in &problem.log {
+        // Nobody may be left to read it.
+        let _ = writeln!(io::stderr(), "  {line}");
     }
-    hint("mend it and run the same again: only what is not well is done again");
-    if outcome.previous != outcome.generation {
-        hint(&format!("`rick-activate rollback {}` goes back", outcome.previous));
-    }
-    NOT_WELL
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String> {
