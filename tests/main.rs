@@ -17,4 +17,5 @@ mod support;
 mod switch;
 mod third_party;
 mod tools;
+mod transaction;
 mod try_out;

@@ -1,104 +1,12 @@
 //! What a switch does to units, on real hosts: exactly what changed moves, whatever happened in between.
 
-use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use crate::support::lab::{
+    activate, again, describe, done, host, is_well, item, lab, lives, push, said, sleeper, wait_for,
+};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, activator, require_hosts};
-
-/// An environment of one host, `lab`, with one service that has these items.
-fn lab(items: &str) -> Tree {
-    let tree = source::modules();
-    tree.write(
-        "environments/lab.star",
-        "load(\"//modules/lab\", \"lab\")\n\
-         environment(name = \"lab\", hosts = [host(name = \"lab\", domain = \"lab.test\", os = \"debian-13\", services = [lab()])])\n",
-    );
-    describe(&tree, items);
-    tree
-}
-
-fn describe(tree: &Tree, items: &str) {
-    tree.write(
-        "modules/lab/lab.star",
-        &format!(
-            "def _build(ctx):\n    return [\n{items}    ]\n\nlab = module(doc = \"A laboratory.\", options = {{}}, build = _build)\n"
-        ),
-    );
-}
-
-/// A service that sleeps, with more lines in `[Service]`.
-fn sleeper(name: &str, after: &str, more: &str) -> String {
-    format!(
-        "        unit(\"{name}\", text = \"\"\"[Unit]\nAfter={after}\n[Service]\nExecStart=/bin/sleep infinity\n{more}\n[Install]\nWantedBy=multi-user.target\n\"\"\"),\n"
-    )
-}
-
-fn item(name: &str, text: &str, more: &str) -> String {
-    format!("        unit(\"{name}\", text = \"\"\"{text}\"\"\"{more}),\n")
-}
-
-fn host(name: &str) -> Host {
-    let host = Host::boot(name);
-    host.push(&activator(), "/usr/local/bin/rick-activate");
-    host
-}
-
-fn push(host: &Host, tree: &Tree, environment: &str) {
-    host.push(&tree.bundle(environment), "/root/bundle.tar");
-}
-
-/// Switches a host to a tree; all must go well.
-#[track_caller]
-fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
-    push(host, tree, environment);
-    host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"])
-}
-
-/// The same bundle again.
-#[track_caller]
-fn again(host: &Host) -> String {
-    host.ok(&["rick-activate", "/root/bundle.tar"])
-}
-
-/// What was done to units, a line each: verb and unit.
-fn done(said: &str) -> Vec<String> {
-    let step = |line: &str| {
-        let mut words = line.split_whitespace();
-        let verb = words.next().filter(|verb| ["stop", "reload", "restart", "start"].contains(verb))?;
-        Some(format!("{verb} {}", words.next()?.trim_end_matches(':')))
-    };
-    said.lines().filter_map(step).collect()
-}
-
-fn lives(host: &Host, units: &[&str]) -> BTreeMap<String, String> {
-    units.iter().map(|unit| ((*unit).to_owned(), host.property(unit, "InvocationID"))).collect()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
-}
-
-#[track_caller]
-fn is_well(host: &Host) {
-    assert_eq!(host.ok(&["systemctl", "--failed", "--no-legend", "--plain"]), "");
-    assert_eq!(host.ok(&["systemctl", "is-system-running"]), "running");
-    assert_eq!(
-        host.sh(
-            "systemctl list-units --all --plain --no-legend --state=not-found | awk '$3 != \"inactive\"'"
-        ),
-        ""
-    );
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn every_run_brings_the_host_to_what_is_described() {

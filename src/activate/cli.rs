@@ -32,6 +32,17 @@ Exit codes:
   10  nothing to do, with --detailed-exit-code
   70  a bug in rick-activate";
 
+/// Refused before anything was switched.
+pub const REFUSED: u8 = 1;
+/// Not well, and switched back.
+pub const ROLLED_BACK: u8 = 3;
+/// Not well, and not switched back.
+pub const NOT_WELL: u8 = 4;
+/// There was nothing to do, and somebody wants to know.
+pub const NOTHING_TO_DO: u8 = 10;
+/// A bug.
+pub const BUG: i32 = 70;
+
 /// Switches this host to what a bundle describes, in one step, and restarts what changed.
 ///
 /// The switch runs as a service of systemd, `rick-switch.service`, so it goes on when the session ends that called. If a unit or a probe is not

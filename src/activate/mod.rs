@@ -166,8 +166,8 @@ impl Activation<'_> {
             return Ok(Conclusion::Here(outcome));
         }
         self.bring_images(target).map_err(Failure::Refused)?;
-        match &self.apart {
-            Some(arguments) => self.hand_over(target.number, arguments, claim),
+        match self.apart.clone() {
+            Some(arguments) => self.hand_over(target.number, &arguments, claim),
             None => self.see_through(target.number).map(Conclusion::Here),
         }
     }

@@ -109,7 +109,7 @@ fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>
 /// The unit that looks at boot for a switch that was cut short.
 pub const RESUME: &str = "rick-resume.service";
 
-/// It must not hold up the boot that it waits for, hence `exec`.
+/// It must not hold up the boot that it waits for, hence `exec`. That it went back (3) is what it is for.
 fn resume_unit() -> String {
     format!(
         "[Unit]\n\
@@ -117,7 +117,8 @@ fn resume_unit() -> String {
          ConditionPathExists={STATE}/journal.json\n\n\
          [Service]\n\
          Type=exec\n\
-         ExecStart={STATE}/bin/rick-activate resume\n\n\
+         ExecStart={STATE}/bin/rick-activate resume\n\
+         SuccessExitStatus=3\n\n\
          [Install]\n\
          WantedBy=multi-user.target\n"
     )

@@ -178,6 +178,11 @@ impl Claim {
         self.lock.try_clone().context("cannot share the lock")
     }
 
+    /// Lets somebody else have the lock.
+    pub fn let_go(&self) -> Result<()> {
+        self.lock.unlock().context("cannot unlock")
+    }
+
     /// No generation was current when it was taken.
     pub fn is_first(&self) -> bool {
         self.first

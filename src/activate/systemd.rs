@@ -108,6 +108,7 @@ impl Host for Systemd {
         let name = format!("{TIMER}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("systemd-run")
             .args(["--quiet", "--collect", "--service-type=exec", "--timer-property=AccuracySec=1s"])
+            .arg("--property=SuccessExitStatus=3")
             .arg(format!("--unit={name}"))
             .arg(format!("--on-active={seconds}s"))
             .arg("--description=rick: go back, for the switch is not done in time")

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
-use rick::activate::cli::{Arguments, Command};
+use rick::activate::cli::{Arguments, BUG, Command, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK};
 use rick::activate::directory::Directory;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
@@ -17,12 +17,6 @@ use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, list, preflight};
 use serde_json::json;
-
-const REFUSED: u8 = 1;
-const ROLLED_BACK: u8 = 3;
-const NOT_WELL: u8 = 4;
-const NOTHING_TO_DO: u8 = 10;
-const BUG: i32 = 70;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {

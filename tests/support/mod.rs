@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod host;
+pub(crate) mod lab;
 pub(crate) mod miniflux;
 pub(crate) mod root;
 pub(crate) mod source;
