@@ -115,7 +115,7 @@ pub fn read_link_if_there(path: &Path) -> Result<Option<PathBuf>> {
 pub fn expect_room(path: &Path, bytes: u64) -> Result<()> {
     remove_file_if_there(path)?;
     let file = create_new(path, 0o600)?;
-    let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes);
+    let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes.max(1));
     remove_file_if_there(path)?;
     match taken {
         Err(error) if error != rustix::io::Errno::OPNOTSUPP => {

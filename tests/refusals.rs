@@ -585,7 +585,7 @@ fn a_full_disk_is_refused_and_nothing_is_left_on_it() {
     let next = scene.dir.path().join("next.tar");
     fs::write(&next, scene.next.bytes()).unwrap();
     let said = with_less_and_less_missing(scene.dir.path(), &next, true);
-    assert!(said.iter().any(|said| said.contains("/incoming/generation/units/app.service")), "{said:#?}");
+    assert!(said.iter().any(|said| said.contains("/incoming/generation/")), "{said:#?}");
 
     // Without a new account it goes on longer before it takes more space.
     let same_accounts = root::environment("two");

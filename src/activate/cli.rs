@@ -94,6 +94,9 @@ pub struct SwitchArguments {
     /// Take a bundle whose serial is lower than one that this host had.
     #[arg(long, global = true)]
     pub allow_older: bool,
+    /// Take over unit files of others that say the same as the bundle's: they are kept, and come back when the unit leaves.
+    #[arg(long, global = true)]
+    pub adopt: bool,
     /// Exit with 10 if there was nothing to do.
     #[arg(long, global = true)]
     pub detailed_exit_code: bool,
@@ -110,6 +113,7 @@ impl SwitchArguments {
             deadline_s: self.deadline,
             confirm_within_s: self.confirm_within,
             go_back: !self.no_rollback,
+            adopt: self.adopt,
         }
     }
 }
@@ -121,7 +125,7 @@ impl Arguments {
         let mut arguments =
             vec![format!("--settle={}", switch.settle), format!("--deadline={}", switch.deadline)];
         arguments.extend(switch.confirm_within.map(|seconds| format!("--confirm-within={seconds}")));
-        let flags = [("--no-rollback", switch.no_rollback), ("--json", self.json)];
+        let flags = [("--no-rollback", switch.no_rollback), ("--adopt", switch.adopt), ("--json", self.json)];
         arguments.extend(flags.iter().filter(|(_, said)| *said).map(|(flag, _)| (*flag).to_owned()));
         arguments
     }

@@ -78,7 +78,7 @@ impl Generation {
     /// The units that it wants, with the keys of what they read.
     pub fn desired(&self) -> Result<Desired> {
         let Some(manifest) = self.manifest() else { return Ok(Desired::default()) };
-        Desired::of(manifest, |path| self.read_file(path))
+        Desired::of(manifest, |path| self.file(path))
     }
 
     /// What must answer when it is well.
@@ -91,7 +91,8 @@ impl Generation {
         fs::metadata(&self.directory).and_then(|found| found.modified()).ok()
     }
 
-    fn read_file(&self, path: &BundlePath) -> Result<Vec<u8>> {
+    /// The bytes of a file of it.
+    pub fn file(&self, path: &BundlePath) -> Result<Vec<u8>> {
         let path = self.directory.join(path.as_str());
         fs::read(&path)
             .with_context(|| format!("generation {} is damaged: cannot read {}", self.number, path.display()))

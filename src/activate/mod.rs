@@ -35,6 +35,7 @@ pub mod cli;
 mod course;
 pub mod desired;
 pub mod directory;
+pub mod foreign;
 pub mod generation;
 pub mod handover;
 pub mod host;
@@ -121,7 +122,7 @@ impl Activation<'_> {
         let claim = self.claim().map_err(Failure::Refused)?;
         let target = self.target_of(bundle).map_err(Failure::Refused);
         let outcome = target.and_then(|target| self.switch_to(&target, claim.as_ref()));
-        if let (Err(Failure::Refused(_)), Some(claim)) = (&outcome, claim) {
+        if let (true, Some(claim)) = (is_refusal(&outcome), claim) {
             self.leave_as_it_was(&claim).map_err(Failure::Refused)?;
         }
         outcome
@@ -150,7 +151,7 @@ impl Activation<'_> {
 
     fn switch_to(&mut self, target: &Target, claim: Option<&Claim>) -> Result<Conclusion, Failure> {
         let outcome = self.go_to(target, claim);
-        if let Err(Failure::Refused(_)) = &outcome {
+        if is_refusal(&outcome) {
             target.discard().map_err(Failure::Refused)?;
         }
         outcome
@@ -203,4 +204,9 @@ impl Activation<'_> {
         }
         Ok(Some(Outcome { problems, changed: false, dry_run: false, ..outcome }))
     }
+}
+
+/// Refused, by this process or by the one that it handed over to.
+fn is_refusal(outcome: &Result<Conclusion, Failure>) -> bool {
+    matches!(outcome, Err(Failure::Refused(_)) | Ok(Conclusion::Apart(cli::REFUSED)))
 }

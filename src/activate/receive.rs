@@ -335,6 +335,8 @@ impl<'a, R: Read> Receiver<'a, R> {
 
     fn write_blob(&mut self, digest: Digest) -> Result<()> {
         let Some(path) = self.place_for(digest)? else { return self.drop_blob(digest) };
+        // A large blob for which there is no room ends it now, not when the disk is full.
+        durable::expect_room(&path, self.listed[&digest].size)?;
         self.copy(digest, &mut durable::create_new(&path, 0o644)?, &path)
     }
 

@@ -37,6 +37,9 @@ impl Staged {
     }
 }
 
+/// What files take on most file systems: a multiple of this.
+const BLOCK: usize = 4096;
+
 /// Writes a generation of what was received and realised, in the place of one that may be staged already.
 pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
     let number = generation::next_number(state)?;
@@ -44,6 +47,8 @@ pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Res
     durable::make_directory(&state.incoming(), 0o700)?;
     durable::remove_tree_if_there(&directory)?;
     durable::remove_tree_if_there(&staged_objects(state))?;
+    let bytes: u64 = realised.files.values().map(|bytes| bytes.len().next_multiple_of(BLOCK) as u64).sum();
+    durable::expect_room(&state.incoming().join("room"), bytes)?;
     let objects = write_objects(state, &received.manifest, realised)?;
     write_generation(&directory, received, realised)?;
     let before = generation::current_number(state)?.unwrap_or(0);

@@ -24,6 +24,7 @@ pub const STATE: &str = "/var/lib/rick";
 ///               journal.json      the switch that is under way; none if all is settled
 ///               confirmed         the number of the generation that somebody confirmed
 ///               marks.json        which generations were well, which were not, and which are pinned
+///               adopted/          unit files of others that were taken over, for the day that the unit leaves
 ///               bin/              the activator itself, for PID 1 to call: it must be there at boot whatever becomes of the one called
 ///               ids.json          the number of every account ever named
 ///               lock              held by the activator that runs
@@ -108,6 +109,11 @@ impl State {
     /// What is known of generations.
     pub fn marks(&self) -> PathBuf {
         self.directory().join("marks.json")
+    }
+
+    /// What was taken from others, each file below under the path that it had.
+    pub fn adopted(&self) -> PathBuf {
+        self.directory().join("adopted")
     }
 
     /// The activator for PID 1 to call.

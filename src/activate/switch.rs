@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
+use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::host::{Host, LoadState, Log, UnitState, Verb};
 use super::journal::Journal;
@@ -45,6 +46,8 @@ pub struct Switch<'a> {
     pub flip: bool,
     /// systemd has yet to read the units of the target.
     pub unread: bool,
+    /// What of others is taken over.
+    pub adopted: Vec<Foreign>,
     /// Where it says what cannot be undone, before it does it.
     pub journal: &'a mut Journal,
     /// Where the lines go.
@@ -116,7 +119,10 @@ impl Switch<'_> {
             self.report.line("commit", &format!("generation {}", self.target.number));
             generation::commit(self.state, self.target.number)?;
         }
-        Ok(())
+        for foreign in &self.adopted {
+            self.report.line("adopt", &foreign.place);
+        }
+        foreign::keep(self.state, &self.adopted, self.target.manifest())
     }
 
     /// systemd reads the new definitions. From here on whatever is started is started from them, and the record says so before anything

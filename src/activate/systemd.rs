@@ -180,7 +180,7 @@ impl Host for Systemd {
     }
 
     fn validate(&self, command: &[String]) -> Result<()> {
-        run_as_nobody_or(None, command)
+        look(command, None, &["PrivateNetwork=yes"])
     }
 
     fn check_quadlets(&self, directory: &Path) -> Result<()> {
@@ -246,7 +246,7 @@ impl Host for Systemd {
             Check::Unix { path } => ask::unix(path.as_str()).map(drop),
             Check::Tcp { address } => ask::tcp(address).map(drop),
             Check::Http { to, path, host, status } => ask::http(to, path, host, *status),
-            Check::Command { command, user } => run_as_nobody_or(user.as_ref(), command),
+            Check::Command { command, user } => look(command, user.as_ref(), &[]),
             Check::Unit { unit } => {
                 let states = self.unit_states(std::slice::from_ref(unit))?;
                 match states.first() {
@@ -269,15 +269,18 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
     refuse!("`{}` failed ({}): {}", shown(command), output.status, said.join("; "))
 }
 
-/// Runs a program of a bundle's in a service of its own that may only look: with the rights of `user`, or of nobody.
-fn run_as_nobody_or(user: Option<&AccountName>, program: &[String]) -> Result<()> {
+/// Runs a program that a bundle names, in a service of its own that may only look: with the rights of `user`, or of nobody.
+fn look(program: &[String], user: Option<&AccountName>, more: &[&str]) -> Result<()> {
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"]);
     match user {
         Some(user) => command.arg(format!("--uid={user}")),
         None => command.arg("--property=DynamicUser=yes"),
     };
-    command.args(ONLY_LOOKS.map(|property| format!("--property={property}"))).arg("--").args(program);
+    let properties = ONLY_LOOKS.iter().chain(more).map(|property| format!("--property={property}"));
+    // systemd would put variables in their place.
+    let words = program.iter().map(|word| word.replace('$', "$$"));
+    command.args(properties).arg("--").args(words);
     let output = output(&mut command)?;
     if output.status.success() {
         return Ok(());

@@ -16,9 +16,10 @@ use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::refusal::Refusal;
 use super::stage::{self, Staged};
-use super::{Activation, anchors, check, images, layer, preflight, validate};
+use super::{Activation, anchors, check, foreign, images, layer, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
+use crate::bundle::names::BundlePath;
 use crate::durable;
 
 /// What the records of a switch and of the way back take, and then some, in bytes.
@@ -89,6 +90,7 @@ impl Activation<'_> {
 
     /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
     fn keep_current(&mut self, received: &Received, current: Generation) -> Result<Target> {
+        foreign::check(&self.state, &received.manifest, |path| current.file(path).ok(), true)?;
         self.accounts(&received.manifest.accounts, &current.directory.join("sysusers.conf"))?;
         if !self.dry_run {
             images::keep(&self.state, received)?;
@@ -104,6 +106,8 @@ impl Activation<'_> {
         check::check_tokens(manifest, &files)?;
         let known = self.resolve(&manifest.accounts)?;
         let realised = realise::realise(&files, manifest, &known)?;
+        let read = |path: &BundlePath| realised.files.get(path).map(|bytes| bytes.to_vec());
+        foreign::check(&self.state, manifest, read, self.terms.adopt)?;
         if self.dry_run {
             return self.imagined(received, &realised);
         }
@@ -147,6 +151,7 @@ impl Activation<'_> {
         self.preflight(target.manifest())?;
         self.expect_room()?;
         if let Some(manifest) = target.manifest() {
+            foreign::check(&self.state, manifest, |path| target.file(path).ok(), self.terms.adopt)?;
             self.accounts(&manifest.accounts, &target.directory.join("sysusers.conf"))?;
         }
         Target::there(target)

@@ -20,10 +20,18 @@ pub struct Terms {
     pub confirm_within_s: Option<u32>,
     /// Go back if the new generation is not well.
     pub go_back: bool,
+    /// Take over unit files of others that say the same.
+    pub adopt: bool,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { settle_s: SETTLE_S, deadline_s: DEADLINE_S, confirm_within_s: None, go_back: true }
+        Self {
+            settle_s: SETTLE_S,
+            deadline_s: DEADLINE_S,
+            confirm_within_s: None,
+            go_back: true,
+            adopt: false,
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::course::Course;
+use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::journal::{self, Journal, Phase};
 use super::marks::{Marks, Verdict};
@@ -26,6 +27,8 @@ const GRACE_S: u32 = 5;
 struct Approach {
     generation: Generation,
     course: Course,
+    /// What of others is taken over.
+    adopted: Vec<Foreign>,
 }
 
 impl Activation<'_> {
@@ -102,6 +105,7 @@ impl Activation<'_> {
             }
             Phase::Switching => {
                 boot.clone_into(&mut journal.boot_id);
+                self.terms = journal.terms.clone();
                 let approach = self.approach(journal.to);
                 let gone = approach.and_then(|approach| self.go(&mut journal, approach));
                 self.end(journal, gone)
@@ -182,10 +186,15 @@ impl Activation<'_> {
         let mut course = self.course(&target)?;
         images::load(&self.state, self.host, &target.images, &course.missing_images, &mut self.report)?;
         course.prepare(&self.state, &generation)?;
-        Ok(Approach { generation, course })
+        let adopted = match generation.manifest().filter(|_| self.terms.adopt) {
+            Some(manifest) => foreign::adoptable(&self.state, manifest, |path| generation.file(path).ok())?,
+            None => Vec::new(),
+        };
+        Ok(Approach { generation, course, adopted })
     }
 
-    fn go(&mut self, journal: &mut Journal, Approach { generation, course }: Approach) -> Result<Arrival> {
+    fn go(&mut self, journal: &mut Journal, approach: Approach) -> Result<Arrival> {
+        let Approach { generation, course, adopted } = approach;
         let switch = Switch {
             state: &self.state,
             host: self.host,
@@ -197,6 +206,7 @@ impl Activation<'_> {
             loaded: course.loaded,
             flip: course.flip,
             unread: course.unread,
+            adopted,
             journal,
             report: &mut self.report,
         };
