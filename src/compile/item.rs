@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
+use crate::bundle::manifest::OnChange;
 
 /// An evaluated environment: plain data, nothing of the language left in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,6 +204,30 @@ pub enum Body {
     Text(String, Option<SourcePath>),
 }
 
+/// What a switch does with a unit: `on_change = "restart", optional = False, barrier = False`. Whoever says nothing leaves it to others
+/// who speak of the same unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handling {
+    /// What is done when it changed, if that is said.
+    pub on_change: Option<OnChange>,
+    /// The host is well without it.
+    pub optional: bool,
+    /// What it does once it was started anew cannot be undone.
+    pub barrier: bool,
+}
+
+impl Handling {
+    /// What is said here, and where nothing is, what another says.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            on_change: self.on_change.or(other.on_change),
+            optional: self.optional || other.optional,
+            barrier: self.barrier || other.barrier,
+        }
+    }
+}
+
 /// `unit(name, {…} | text | source, …)`, `mask(name)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unit {
@@ -216,6 +241,8 @@ pub struct Unit {
     pub replaces: bool,
     /// Of a drop-in: what starts the unit is the distribution's business, and rick does not.
     pub follows: bool,
+    /// What a switch does with it.
+    pub handling: Handling,
 }
 
 /// The forms of a unit.
@@ -240,13 +267,17 @@ pub struct TypeDropIn {
     pub body: Body,
 }
 
-/// `quadlet(name, {…} | text | source)`.
+/// `quadlet(name, {…} | text | source, …)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quadlet {
     /// The file's name, `whoami.container`.
     pub name: String,
     /// What it says.
     pub body: Body,
+    /// The unit that is made of it stands in the place of one of the distribution, knowingly.
+    pub replaces: bool,
+    /// What a switch does with that unit.
+    pub handling: Handling,
 }
 
 /// `site(host, auth, proxy | files, public = [], protected = [])`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::lower::{Content, Lowered};
 use super::report::printable;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Check, FileEntry, HostManifest, Role, UnitEntry};
+use crate::bundle::manifest::{Check, FileEntry, HostManifest, OnChange, Role, UnitEntry};
 use crate::bundle::names::{BundlePath, Label};
 
 /// Prints hosts: what they hold in numbers, every file, links, units in their order, images, programs and probes.
@@ -94,8 +94,20 @@ fn unit(unit: &UnitEntry) -> String {
         Role::Follow => "follow",
         Role::Mask => "mask",
     };
-    let reload = if unit.reload_on.is_empty() { "" } else { ", reloads" };
-    format!("{} ({role}{reload}) of {}", unit.name, unit.service)
+    let on_change = match unit.on_change {
+        OnChange::Restart => "",
+        OnChange::Reload => ", reloads on any change",
+        OnChange::StopStart => ", stops before a change",
+        OnChange::Nothing => ", left alone by a change",
+    };
+    let more = [
+        (!unit.reload_on.is_empty(), ", reloads"),
+        (true, on_change),
+        (unit.optional, ", optional"),
+        (unit.barrier, ", barrier"),
+    ];
+    let more: String = more.iter().filter(|(said, _)| *said).map(|(_, words)| *words).collect();
+    format!("{} ({role}{more}) of {}", unit.name, unit.service)
 }
 
 fn check(check: &Check) -> String {
@@ -149,13 +161,18 @@ mod tests {
         let digest = Digest::of(b"x");
         let payload =
             PayloadFile { relative: None, executable: true, size: 1, digest, location: "/n".into() };
-        let unit = UnitEntry::new(
-            "a.service".parse().unwrap(),
-            "app".parse().unwrap(),
-            Role::Run,
-            vec![path("units/a.service")],
-            vec![path("etc/a/conf")],
-        );
+        let unit = UnitEntry {
+            on_change: OnChange::StopStart,
+            optional: true,
+            barrier: true,
+            ..UnitEntry::new(
+                "a.service".parse().unwrap(),
+                "app".parse().unwrap(),
+                Role::Run,
+                vec![path("units/a.service")],
+                vec![path("etc/a/conf")],
+            )
+        };
         let probe = Probe {
             service: "app".parse().unwrap(),
             check: Check::Unix { path: "/run/a.sock".parse().unwrap() },
@@ -214,7 +231,7 @@ user = @rick(uid:a)\u{fffd}[2J
 units/x.target.wants/a.service -> ../a.service
 
 == units, in order
-a.service (run, reloads) of app
+a.service (run, reloads, stops before a change, optional, barrier) of app
 
 == images
 localhost/a:1 {digest}

@@ -96,7 +96,7 @@ fn mentioned(
 
 /// A Quadlet may name another Quadlet file, if its Podman is new enough to translate that.
 fn is_translated(survey: &Survey<'_>, provided: &Provided<'_>, written: &Written<'_>, name: &str) -> bool {
-    let is_quadlet = survey.quadlets.iter().any(|quadlet| quadlet.name == written.name);
+    let is_quadlet = survey.quadlets.iter().any(|(_, quadlet)| quadlet.name == written.name);
     is_quadlet && translates(survey) && provided.quadlets.contains_key(name)
 }
 

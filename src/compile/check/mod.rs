@@ -9,6 +9,7 @@ mod dependencies;
 mod directories;
 mod fields;
 mod files;
+mod handling;
 mod images;
 mod installs;
 mod known;
@@ -29,6 +30,7 @@ mod sites;
 mod stated;
 mod states;
 mod survey;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -71,6 +73,8 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     let programs = programs::check(&survey, findings);
     let secrets = secrets::check(&survey, findings);
     let states = states::check(&survey, findings);
+    taken::check(&survey, findings);
+    handling::check(&survey, findings);
     ports::check(&survey, findings);
     sites::check(&survey, findings);
     tokens::check(&survey, findings);

@@ -11,7 +11,9 @@ use super::written::{Entry, Written};
 use crate::bundle::token::Token;
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
-    for written in survey.quadlets.iter().filter(|written| written.kind() == "container") {
+    for written in
+        survey.quadlets.iter().map(|(written, _)| written).filter(|written| written.kind() == "container")
+    {
         for entry in written.all("Container", "Volume") {
             let path = field(&entry.value, 0);
             findings.extend(match declared(survey, path) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::finding::Finding;
 use super::super::host;
+use super::super::item::Quadlet;
 use super::super::keys::{Program, QUADLET_KINDS, quadlet_section, quadlet_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
@@ -43,13 +44,14 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Vec<host::Quadlet> {
     twice(survey, findings);
-    survey.quadlets.iter().filter_map(|written| check_quadlet(survey, provided, written, findings)).collect()
+    let all = survey.quadlets.iter();
+    all.filter_map(|(written, quadlet)| check_quadlet(survey, provided, written, quadlet, findings)).collect()
 }
 
 /// One claim for each file name.
 fn twice(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<&str, Stated<'_>> = BTreeMap::new();
-    for written in &survey.quadlets {
+    for (written, _) in &survey.quadlets {
         if let Some(first) = seen.insert(written.name, written.stated) {
             let message = format!("Quadlet `{}` is stated twice", written.name);
             findings.push(written.stated.conflict(first, &[written.name], message));
@@ -61,6 +63,7 @@ fn check_quadlet(
     survey: &Survey<'_>,
     provided: &Provided<'_>,
     written: &Written<'_>,
+    quadlet: &Quadlet,
     findings: &mut Vec<Finding>,
 ) -> Option<host::Quadlet> {
     let unit = name(written, findings);
@@ -78,6 +81,8 @@ fn check_quadlet(
         name: written.name.parse::<BundlePath>().ok()?,
         unit: unit?,
         sections: written.sections(),
+        replaces: quadlet.replaces,
+        handling: quadlet.handling,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
 use crate::compile::host::{File, Host, Image, Quadlet};
 use crate::compile::ini;
-use crate::compile::item::{Content as Source, Os};
+use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
 use crate::compile::source::{SourcePath, Span};
 use crate::compile::{image, payload};
@@ -61,6 +61,8 @@ fn host(name: &str, with_image: bool) -> Host {
             sections: ini::sections(
                 "[Container]\nImage=localhost/whoami\n[Install]\nWantedBy=multi-user.target\n",
             ),
+            replaces: false,
+            handling: Handling::default(),
         });
     }
     host

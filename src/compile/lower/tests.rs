@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::bundle::manifest::{FileEntry, Role, UnitEntry};
+use crate::bundle::manifest::{FileEntry, OnChange, Role, UnitEntry};
 use crate::bundle::names::{AccountName, HostPath};
 use crate::compile::host::{Directory, File, Group, Quadlet, Unit, UnitBody, User};
 use crate::compile::ini;
-use crate::compile::item::{Os, Sections};
+use crate::compile::item::{Handling, Os, Sections};
 use crate::compile::source::SourcePath;
 
 fn sections(text: &str) -> Sections {
@@ -18,7 +18,9 @@ fn unit(service: &str, name: &str, body: UnitBody) -> Unit {
         name: name.parse().unwrap(),
         body,
         reload_on: vec![],
+        replaces: false,
         follows: false,
+        handling: Handling::default(),
     }
 }
 
@@ -36,6 +38,8 @@ fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
         name: name.parse().unwrap(),
         unit: unit.parse().unwrap(),
         sections: sections(text),
+        replaces: false,
+        handling: Handling::default(),
     }
 }
 
@@ -196,6 +200,34 @@ fn a_mask_is_a_link_and_has_no_keys() {
     let entry = lowered.unit("redis.service");
     assert_eq!((entry.role, entry.restart_on.len()), (Role::Mask, 0));
     assert!(!lowered.text("units/rick.target").contains("Wants="));
+}
+
+#[test]
+fn how_a_unit_is_handled_is_said_by_who_defines_it_and_then_by_who_adds_to_it() {
+    let nothing = Handling { on_change: Some(OnChange::Nothing), optional: true, barrier: false };
+    let slow = Handling { on_change: Some(OnChange::StopStart), optional: false, barrier: true };
+    let plain = Handling::default();
+    let units = [
+        (whole("a", "a.service", "[Service]"), slow),
+        (drop_in("b", "a.service", "x", "[Service]"), nothing),
+        (whole("a", "b.service", "[Service]"), plain),
+        (drop_in("b", "b.service", "x", "[Service]"), nothing),
+        (drop_in("b", "c.service", "x", "[Service]"), plain),
+    ];
+    let units = units.map(|(unit, handling)| Unit { handling, ..unit });
+    let replacing = Unit { replaces: true, ..whole("a", "d.service", "[Service]") };
+    let mut host = with_units(units.into_iter().chain([replacing]).collect());
+    host.quadlets = vec![Quadlet { handling: slow, ..quadlet("q.container", "q.service", "[Container]") }];
+    let lowered = lowered(&host);
+    let said = |name: &str| {
+        let unit = lowered.unit(name);
+        (unit.on_change, unit.optional, unit.barrier, unit.replaces)
+    };
+    assert_eq!(said("a.service"), (OnChange::StopStart, true, true, false));
+    assert_eq!(said("b.service"), (OnChange::Nothing, true, false, false));
+    assert_eq!(said("c.service"), (OnChange::Restart, false, false, true));
+    assert_eq!(said("d.service"), (OnChange::Restart, false, false, true));
+    assert_eq!(said("q.service"), (OnChange::StopStart, false, true, false));
 }
 
 #[test]
