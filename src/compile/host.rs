@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
 use super::source::SourcePath;
-use crate::bundle::manifest::Probe;
+use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// Everything that one host gets.
@@ -35,6 +35,8 @@ pub struct Host {
     pub images: BTreeMap<Label, Image>,
     /// Probes.
     pub probes: Vec<Probe>,
+    /// Validations; a file of one may be a tree.
+    pub validations: Vec<Validation>,
     /// Programs: path → package and the services that need it.
     pub programs: BTreeMap<HostPath, (String, Vec<Label>)>,
     /// Secrets: name → the services that need them.

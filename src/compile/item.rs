@@ -9,6 +9,9 @@ use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::manifest::OnChange;
 
+/// Where a host has its current generation.
+pub const CURRENT: &str = "/var/lib/rick/current";
+
 /// An evaluated environment: plain data, nothing of the language left in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -121,6 +124,8 @@ pub enum Noun {
     Port(Port),
     /// Something that answers when the service is well.
     Probe(Probe),
+    /// A program that judges files before anything stops.
+    Validation(Validation),
     /// A program that the host must have.
     Program(Program),
     /// A secret that the host must have.
@@ -181,6 +186,14 @@ pub struct File {
     pub stable: bool,
     /// Mode 0755 in place of 0644.
     pub executable: bool,
+}
+
+impl File {
+    /// Where it stands in the bundle, and below [`CURRENT`].
+    pub fn place(&self) -> String {
+        let folder = if self.stable { "etc" } else { "objects" };
+        format!("{folder}/{}/{}", self.object, self.name)
+    }
 }
 
 /// Where the bytes of a file come from.
@@ -358,7 +371,7 @@ pub struct Port {
     pub address: String,
 }
 
-/// `probe(unix = PATH | tcp = ADDRESS, timeout = 30)`.
+/// `probe(unix = PATH | tcp = ADDRESS | http = ADDRESS or PATH, … | command = […], user = None | unit = NAME, timeout = 30)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     /// What is asked.
@@ -374,6 +387,35 @@ pub enum ProbeTarget {
     Unix(String),
     /// A TCP port accepts.
     Tcp(String),
+    /// A web server answers.
+    Http {
+        /// Address and port, or the path of a Unix socket.
+        to: String,
+        /// The path and query.
+        path: String,
+        /// What stands in `Host:`.
+        host: String,
+        /// The status that is expected.
+        status: Option<i32>,
+    },
+    /// A program ends well.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Whose rights it has.
+        user: Option<String>,
+    },
+    /// A unit runs, or ended well: its name, or that of the Quadlet file that it is made of.
+    Unit(String),
+}
+
+/// `validate(command, files)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Validation {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The places in the bundle of the files that it judges, all of the same service.
+    pub files: Vec<String>,
 }
 
 /// `program(path, package)`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::lower::{Content, Lowered};
 use super::report::printable;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Check, FileEntry, HostManifest, OnChange, Role, UnitEntry};
+use crate::bundle::manifest::{Check, FileEntry, HostManifest, OnChange, Role, UnitEntry, Validation};
 use crate::bundle::names::{BundlePath, Label};
 
 /// Prints hosts: what they hold in numbers, every file, links, units in their order, images, programs and probes.
@@ -39,6 +39,7 @@ fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     list("images", manifest.images.iter().map(|(name, digest)| format!("{name} {digest}")), out)?;
     let programs = manifest.programs.iter();
     list("programs", programs.map(|(path, program)| format!("{path} from {}", program.package)), out)?;
+    list("validations", manifest.validations.iter().map(validation), out)?;
     let probes = manifest.probes.iter();
     list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)?;
     let secrets = manifest.secrets.iter().map(|(name, needed_by)| format!("{name} for {}", names(needed_by)));
@@ -108,6 +109,11 @@ fn unit(unit: &UnitEntry) -> String {
     ];
     let more: String = more.iter().filter(|(said, _)| *said).map(|(_, words)| *words).collect();
     format!("{} ({role}{more}) of {}", unit.name, unit.service)
+}
+
+fn validation(validation: &Validation) -> String {
+    let files: Vec<&str> = validation.files.iter().map(BundlePath::as_str).collect();
+    format!("{} for {} of {}", validation.command.join(" "), files.join(", "), validation.service)
 }
 
 fn check(check: &Check) -> String {
@@ -199,7 +205,11 @@ mod tests {
                 )]
                 .into(),
                 versions: BTreeMap::new(),
-                validations: Vec::new(),
+                validations: vec![Validation {
+                    service: "app".parse().unwrap(),
+                    command: vec!["/usr/bin/judge".to_owned(), "/var/lib/rick/current/etc/a/conf".to_owned()],
+                    files: vec![path("etc/a/conf")],
+                }],
                 probes: vec![probe],
                 secrets: [("app-key".parse().unwrap(), vec!["app".parse().unwrap()])].into(),
                 states: [("/var/lib/app".parse().unwrap(), "app".parse().unwrap())].into(),
@@ -238,6 +248,9 @@ localhost/a:1 {digest}
 
 == programs
 /usr/bin/caddy from caddy
+
+== validations
+/usr/bin/judge /var/lib/rick/current/etc/a/conf for etc/a/conf of app
 
 == probes
 unix /run/a.sock of app

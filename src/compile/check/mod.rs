@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accounts;
+mod commands;
 mod containers;
 mod dependencies;
 mod directories;
@@ -35,6 +36,7 @@ mod taken;
 mod tests;
 mod tokens;
 mod units;
+mod validations;
 mod well_known;
 mod written;
 
@@ -69,7 +71,8 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     let units = units::check(&survey, findings);
     let type_drop_ins = units::check_types(&survey, findings);
     let quadlets = quadlets::check(&survey, &provided, findings);
-    let probes = probes::check(&survey, findings);
+    let probes = probes::check(&survey, &provided, findings);
+    let validations = validations::check(&survey, findings);
     let programs = programs::check(&survey, findings);
     let secrets = secrets::check(&survey, findings);
     let states = states::check(&survey, findings);
@@ -99,6 +102,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
         quadlets,
         images,
         probes,
+        validations,
         programs,
         secrets,
         states,

@@ -1,7 +1,7 @@
 //! What containers mount from the host: groups that they must have joined, and places that change under them.
 
 use super::super::finding::Finding;
-use super::super::item::{Directory, Group};
+use super::super::item::{CURRENT, Directory, Group};
 use super::super::similar::closest;
 use super::directories::inside;
 use super::fields::field;
@@ -28,7 +28,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
 
 /// A mount is what stood at its path when the container started; what is replaced later is not seen.
 fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str) -> Option<Finding> {
-    if path.starts_with("/var/lib/rick/current") {
+    if path.starts_with(CURRENT) {
         let message = format!(
             "`{}` mounts `{path}`, and would go on seeing the generation it started with",
             written.name

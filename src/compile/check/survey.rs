@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::finding::Finding;
 use super::super::item::{
     Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Quadlet, Secret, Service, Site,
-    TypeDropIn, Unit, UnitBody, User,
+    TypeDropIn, Unit, UnitBody, User, Validation,
 };
 use super::super::keys::Versions;
 use super::super::source::Sources;
@@ -27,6 +27,7 @@ pub(super) struct Survey<'a> {
     pub(super) images: Vec<(Stated<'a>, &'a Image)>,
     pub(super) ports: Vec<(Stated<'a>, &'a Port)>,
     pub(super) probes: Vec<(Stated<'a>, &'a Probe)>,
+    pub(super) validations: Vec<(Stated<'a>, &'a Validation)>,
     pub(super) programs: Vec<(Stated<'a>, &'a Program)>,
     pub(super) secrets: Vec<(Stated<'a>, &'a Secret)>,
     /// Those of `directories` that hold what must outlive generations.
@@ -60,6 +61,7 @@ impl<'a> Survey<'a> {
             images: Vec::new(),
             ports: Vec::new(),
             probes: Vec::new(),
+            validations: Vec::new(),
             programs: Vec::new(),
             secrets: Vec::new(),
             states: Vec::new(),
@@ -82,6 +84,7 @@ impl<'a> Survey<'a> {
             Noun::Image(image) => self.images.push((stated, image)),
             Noun::Port(port) => self.ports.push((stated, port)),
             Noun::Probe(probe) => self.probes.push((stated, probe)),
+            Noun::Validation(validation) => self.validations.push((stated, validation)),
             Noun::Program(program) => self.programs.push((stated, program)),
             Noun::Unit(unit) => {
                 let written = match &unit.body {

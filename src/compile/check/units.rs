@@ -8,7 +8,6 @@ use super::super::item::{Unit, UnitBody};
 use super::super::keys::{unit_section, unit_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
-use super::files::place_in_bundle;
 use super::known::{self, Sections};
 use super::provided::unit_of_quadlet;
 use super::stated::{Stated, help};
@@ -110,7 +109,7 @@ fn reload_on(
         let words: &[&str] = &["reload_on", name];
         match own().find(|(_, file)| file.name == *name) {
             Some((other, file)) if file.stable => {
-                paths.extend(place_in_bundle(file).parse::<BundlePath>().ok());
+                paths.extend(file.place().parse::<BundlePath>().ok());
             }
             Some(_) => {
                 let message = format!(

@@ -40,6 +40,7 @@ fn host(name: &str, with_image: bool) -> Host {
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
+        validations: vec![],
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::bundle::manifest::{FileEntry, OnChange, Role, UnitEntry};
+use crate::bundle::manifest::{FileEntry, OnChange, Role, UnitEntry, Validation};
 use crate::bundle::names::{AccountName, HostPath};
 use crate::compile::host::{Directory, File, Group, Quadlet, Unit, UnitBody, User};
 use crate::compile::ini;
@@ -65,6 +65,7 @@ fn empty() -> Host {
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
+        validations: vec![],
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),
@@ -392,6 +393,24 @@ fn only_generated_files_have_tokens() {
     // What a token names is asserted on the host, even if the distribution made it.
     assert_eq!(lowered.manifest.accounts.users, BTreeMap::from([(account("postgres"), None)]));
     assert_eq!(lowered.manifest.accounts.groups, BTreeMap::from([(account("x"), None)]));
+}
+
+#[test]
+fn a_validation_names_each_file_that_it_judges() {
+    let mut host = empty();
+    let site = Source::Payload(SourcePath("site".to_owned()));
+    host.files.insert("etc/a/site".parse().unwrap(), File { content: site, executable: false });
+    host.files.insert("etc/a/conf".parse().unwrap(), text_file("x"));
+    host.validations = vec![Validation {
+        service: "a".parse().unwrap(),
+        command: vec!["/usr/bin/judge".to_owned()],
+        files: paths(&["etc/a/conf", "etc/a/site"]),
+    }];
+    let tree = vec![payload(Some("a/x"), false), payload(Some("b"), false)];
+    let payloads = Payloads(BTreeMap::from([(SourcePath("site".to_owned()), tree)]));
+    let lowered = lower(&host, &payloads, &BTreeMap::new()).unwrap();
+    let judged = &lowered.manifest.validations[0].files;
+    assert_eq!(*judged, paths(&["etc/a/conf", "etc/a/site/a/x", "etc/a/site/b"]));
 }
 
 #[test]

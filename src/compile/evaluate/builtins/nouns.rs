@@ -19,8 +19,8 @@ use crate::bundle::manifest::OnChange;
 use crate::bundle::names::UNIT_TYPES;
 use crate::bundle::token::Token;
 use crate::compile::item::{
-    Body, Content, Directory, File, Group, Handling, Image, Noun, Port, Probe, ProbeTarget, Program, Quadlet,
-    Secret, Sections, TypeDropIn, Unit, UnitBody, User,
+    self, Body, Content, Directory, File, Group, Handling, Image, Noun, Port, Program, Quadlet, Secret,
+    Sections, TypeDropIn, Unit, UnitBody, User,
 };
 use crate::compile::similar::did_you_mean;
 use crate::compile::source::SourcePath;
@@ -93,12 +93,13 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             (NoneOr::None, NoneOr::Other(source)) => Content::Payload(source_path(eval, &source)?),
             _ => anyhow::bail!("give exactly one of `content = …` and `source = …`"),
         };
+        let file = File { name: name.to_owned(), content, object, stable, executable };
         let path = if stable {
-            format!("/var/lib/rick/current/etc/{object}/{name}")
+            format!("{}/{}", item::CURRENT, file.place())
         } else {
-            format!("{}/{name}", Token::Object(object.parse().map_err(anyhow::Error::msg)?))
+            format!("{}/{name}", Token::Object(file.object.parse().map_err(anyhow::Error::msg)?))
         };
-        let noun = Noun::File(File { name: name.to_owned(), content, object, stable, executable });
+        let noun = Noun::File(file);
         let (name, path) = (eval.heap().alloc(name), eval.heap().alloc(path));
         made(eval, &noun, &[("name", name), ("path", path)])
     }
@@ -264,21 +265,6 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             Noun::Port(Port { number: checked, protocol: protocol.to_owned(), address: address.to_owned() });
         let number = eval.heap().alloc(number);
         made(eval, &noun, &[("number", number)])
-    }
-
-    /// Something that answers once the service is well: a Unix socket or a TCP address that accepts.
-    fn probe<'v>(
-        #[starlark(require = named, default = NoneOr::None)] unix: NoneOr<String>,
-        #[starlark(require = named, default = NoneOr::None)] tcp: NoneOr<String>,
-        #[starlark(require = named, default = 30)] timeout: u32,
-        eval: &mut Evaluator<'v, '_, '_>,
-    ) -> anyhow::Result<Value<'v>> {
-        let target = match (unix, tcp) {
-            (NoneOr::Other(path), NoneOr::None) => ProbeTarget::Unix(path),
-            (NoneOr::None, NoneOr::Other(address)) => ProbeTarget::Tcp(address),
-            _ => anyhow::bail!("give exactly one of `unix = …` and `tcp = …`"),
-        };
-        made(eval, &Noun::Probe(Probe { target, timeout_s: timeout }), &[])
     }
 
     /// A program that the host must have before anything is touched.
