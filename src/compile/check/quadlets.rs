@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::finding::Finding;
 use super::super::host;
 use super::super::item::Quadlet;
-use super::super::keys::{Program, QUADLET_KINDS, quadlet_section, quadlet_sections};
+use super::super::keys::{Program, QUADLET_KINDS, QUADLETS_UPHELD_BY, quadlet_section, quadlet_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
@@ -130,11 +130,11 @@ fn refused(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Findin
         findings.push(finding.help(format!("state a drop-in for `{}` with it", unit_of_quadlet(written))));
     }
     if let Some(entry) = written.last("Install", "UpheldBy")
-        && !survey.versions.at_least(Program::Podman, "5.5")
+        && !survey.versions.at_least(Program::Podman, QUADLETS_UPHELD_BY)
     {
         let has = survey.versions.get(Program::Podman);
-        let message =
-            format!("`UpheldBy=` in Quadlets came with Podman 5.5, and {} has {has}", survey.versions.os);
+        let (since, os) = (QUADLETS_UPHELD_BY, survey.versions.os);
+        let message = format!("`UpheldBy=` in Quadlets came with Podman {since}, and {os} has {has}");
         findings.push(written.error(&entry.key_place, message, "too new for this host"));
     }
 }

@@ -12,6 +12,7 @@ mod order;
 mod output;
 mod quadlet;
 mod unit;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -75,7 +76,7 @@ pub fn lower(
         units,
         images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
         programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
-        versions: BTreeMap::new(),
+        versions: versions::needed(host),
         validations,
         probes: host.probes.clone(),
         secrets: host.secrets.clone(),

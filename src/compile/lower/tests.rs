@@ -24,15 +24,15 @@ fn unit(service: &str, name: &str, body: UnitBody) -> Unit {
     }
 }
 
-fn whole(service: &str, name: &str, text: &str) -> Unit {
+pub(super) fn whole(service: &str, name: &str, text: &str) -> Unit {
     unit(service, name, UnitBody::Whole(sections(text)))
 }
 
-fn drop_in(service: &str, name: &str, stem: &str, text: &str) -> Unit {
+pub(super) fn drop_in(service: &str, name: &str, stem: &str, text: &str) -> Unit {
     unit(service, name, UnitBody::DropIn(stem.parse().unwrap(), sections(text)))
 }
 
-fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
+pub(super) fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
     Quadlet {
         service: "whoami".parse().unwrap(),
         name: name.parse().unwrap(),
@@ -51,7 +51,7 @@ fn account(name: &str) -> AccountName {
     name.parse().unwrap()
 }
 
-fn empty() -> Host {
+pub(super) fn empty() -> Host {
     Host {
         environment: "homelab".parse().unwrap(),
         name: "arch-vps".parse().unwrap(),
