@@ -139,6 +139,27 @@ fn the_digest_of_each_host_is_said_unless_nobody_wants_it() {
 }
 
 #[test]
+fn a_build_has_a_number_if_it_is_given_one() {
+    let tree = source::small();
+    let serial = |arguments: &[&str]| {
+        let shown = tree.rickbuild(&[arguments, &["show", "small", "--json"]].concat());
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let hosts: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        hosts[0]["manifest"].get("serial").cloned()
+    };
+    assert_eq!(serial(&[]), None);
+    assert_eq!(serial(&["--serial", "18446744073709551615"]), Some(u64::MAX.into()));
+    let digest = |arguments: &[&str]| {
+        let built = tree.rickbuild(&[&["small", "-o", "/dev/null"], arguments].concat());
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        built.stderr
+    };
+    let numbered = digest(&["--serial", "7"]);
+    assert!(numbered == digest(&["--serial", "7"]) && numbered != digest(&[]), "the number is in the bundle");
+    assert_eq!(tree.rickbuild(&["small", "--serial", "-1"]).status.code(), Some(2));
+}
+
+#[test]
 fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
     let tree = source::whole();
     let pipe = tree.path().join("pipe");

@@ -199,6 +199,66 @@ local = module(
 }
 
 #[test]
+fn what_is_asked_is_in_the_manifest_as_it_will_be_asked() {
+    let local = r#"
+def _build(ctx):
+    config = file("app.conf", content = "x")
+    stays = file("stays.conf", content = "x", stable = True)
+    app = unit("app.service", {"Service": {"ExecStart": "/usr/bin/true"}}, on_change = "nothing", optional = True)
+    box = quadlet("box.container", {
+        "Container": {"Image": "example.net/x@sha256:" + "0" * 64, "User": "1000"},
+    }, on_change = "stop-start", barrier = True)
+    return [
+        config,
+        stays,
+        app,
+        box,
+        program("/usr/bin/judge", package = "judge"),
+        validate(["/usr/bin/env", "HOME=/tmp", "/usr/bin/judge", config.path, stays.path], files = [config, stays]),
+        probe(http = "/run/app.sock"),
+        probe(http = "127.0.0.1:80", path = "/health", host = "app.example.net", status = 204),
+        probe(command = ["/usr/bin/judge", "$HOME"], user = "root"),
+        probe(unit = app),
+        probe(unit = box),
+    ]
+
+local = module(doc = "Asks.", build = _build)
+"#;
+    let manifest = &shown(&tree("local()", local), "case")["manifest"];
+    let asked: Vec<_> = manifest["probes"].as_array().unwrap().iter().map(|probe| &probe["check"]).collect();
+    let json = serde_json::json!([
+        {"http": {"to": "/run/app.sock", "path": "/", "host": "localhost", "status": null}},
+        {"http": {"to": "127.0.0.1:80", "path": "/health", "host": "app.example.net", "status": 204}},
+        {"command": {"command": ["/usr/bin/judge", "$HOME"], "user": "root"}},
+        {"unit": {"unit": "app.service"}},
+        {"unit": {"unit": "box.service"}},
+    ]);
+    assert_eq!(serde_json::json!(asked), json);
+    let current = "/var/lib/rick/current";
+    let paths = [format!("{current}/objects/local/app.conf"), format!("{current}/etc/local/stays.conf")];
+    assert_eq!(
+        manifest["validations"],
+        serde_json::json!([{
+            "service": "local",
+            "command": ["/usr/bin/env", "HOME=/tmp", "/usr/bin/judge", paths[0], paths[1]],
+            "files": ["objects/local/app.conf", "etc/local/stays.conf"],
+        }])
+    );
+    let unit = |name: &str| {
+        let all = manifest["units"].as_array().unwrap();
+        all.iter().find(|unit| unit["name"] == name).unwrap().clone()
+    };
+    assert_eq!(
+        (&unit("app.service")["on_change"], &unit("app.service")["optional"]),
+        (&"nothing".into(), &true.into())
+    );
+    assert_eq!(
+        (&unit("box.service")["on_change"], &unit("box.service")["barrier"]),
+        (&"stop-start".into(), &true.into())
+    );
+}
+
+#[test]
 fn an_addition_to_a_type_of_units_is_no_units_own() {
     let local = r#"
 def _build(ctx):

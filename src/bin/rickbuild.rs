@@ -62,6 +62,10 @@ struct Build {
     /// Write the bundle to FILE, which appears whole or not at all; `-` is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-", hide_default_value = true)]
     output: PathBuf,
+    /// Number the build: a host refuses a bundle whose number is lower than one that it had. It counts up from build to
+    /// build, as the number of the CI's run or of the commits does; without it, the bundle has none
+    #[arg(long, value_name = "N")]
+    serial: Option<u64>,
     /// Do not say the digests of the hosts
     #[arg(short, long)]
     quiet: bool,
@@ -232,7 +236,7 @@ fn describe(cli: &Cli, module: &str, markdown: bool, json: bool) -> Result<ExitC
 
 /// The main job: the bundle to where it is wanted, then the digests to standard error.
 fn build(cli: &Cli) -> Result<ExitCode> {
-    let Build { environment, output, quiet } = &cli.build;
+    let Build { environment, output, quiet, .. } = &cli.build;
     let Some(environment) = environment else {
         wrong_usage(ErrorKind::MissingRequiredArgument, "name an environment: `rickbuild ENVIRONMENT`");
     };
@@ -271,7 +275,7 @@ fn with_compiled(
     let checked = compile::check(&source_root(cli)?, environment)?;
     let code = say(cli, &checked.findings, &checked.sources);
     if code == ExitCode::SUCCESS {
-        then(&compile::compile(&checked, image_cache().as_deref())?)?;
+        then(&compile::compile(&checked, image_cache().as_deref(), cli.build.serial)?)?;
     }
     Ok(code)
 }

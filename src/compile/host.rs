@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Content, Os, Sections};
+use super::item::{Content, Handling, Os, Sections};
 use super::source::SourcePath;
-use crate::bundle::manifest::Probe;
+use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// Everything that one host gets.
@@ -35,6 +35,8 @@ pub struct Host {
     pub images: BTreeMap<Label, Image>,
     /// Probes.
     pub probes: Vec<Probe>,
+    /// Validations; a file of one may be a tree.
+    pub validations: Vec<Validation>,
     /// Programs: path → package and the services that need it.
     pub programs: BTreeMap<HostPath, (String, Vec<Label>)>,
     /// Secrets: name → the services that need them.
@@ -94,8 +96,12 @@ pub struct Unit {
     pub body: UnitBody,
     /// Files whose change only needs a reload.
     pub reload_on: Vec<BundlePath>,
+    /// It stands in the place of a unit of the distribution, knowingly.
+    pub replaces: bool,
     /// Of a drop-in: rick does not start the unit.
     pub follows: bool,
+    /// What a switch does with it.
+    pub handling: Handling,
 }
 
 /// The forms of a unit.
@@ -133,6 +139,10 @@ pub struct Quadlet {
     pub unit: UnitName,
     /// What it says. A value `localhost/NAME` of `Image=` names an image of this host; `lower` writes its digest.
     pub sections: Sections,
+    /// The unit stands in the place of one of the distribution, knowingly.
+    pub replaces: bool,
+    /// What a switch does with the unit.
+    pub handling: Handling,
 }
 
 /// An image to build.

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
+use crate::bundle::manifest::OnChange;
+
+/// Where a host has its current generation.
+pub const CURRENT: &str = "/var/lib/rick/current";
 
 /// An evaluated environment: plain data, nothing of the language left in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -120,6 +124,8 @@ pub enum Noun {
     Port(Port),
     /// Something that answers when the service is well.
     Probe(Probe),
+    /// A program that judges files before anything stops.
+    Validation(Validation),
     /// A program that the host must have.
     Program(Program),
     /// A secret that the host must have.
@@ -182,6 +188,14 @@ pub struct File {
     pub executable: bool,
 }
 
+impl File {
+    /// Where it stands in the bundle, and below [`CURRENT`].
+    pub fn place(&self) -> String {
+        let folder = if self.stable { "etc" } else { "objects" };
+        format!("{folder}/{}/{}", self.object, self.name)
+    }
+}
+
 /// Where the bytes of a file come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Content {
@@ -203,6 +217,30 @@ pub enum Body {
     Text(String, Option<SourcePath>),
 }
 
+/// What a switch does with a unit: `on_change = "restart", optional = False, barrier = False`. Whoever says nothing leaves it to others
+/// who speak of the same unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handling {
+    /// What is done when it changed, if that is said.
+    pub on_change: Option<OnChange>,
+    /// The host is well without it.
+    pub optional: bool,
+    /// What it does once it was started anew cannot be undone.
+    pub barrier: bool,
+}
+
+impl Handling {
+    /// What is said here, and where nothing is, what another says.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            on_change: self.on_change.or(other.on_change),
+            optional: self.optional || other.optional,
+            barrier: self.barrier || other.barrier,
+        }
+    }
+}
+
 /// `unit(name, {…} | text | source, …)`, `mask(name)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unit {
@@ -216,6 +254,8 @@ pub struct Unit {
     pub replaces: bool,
     /// Of a drop-in: what starts the unit is the distribution's business, and rick does not.
     pub follows: bool,
+    /// What a switch does with it.
+    pub handling: Handling,
 }
 
 /// The forms of a unit.
@@ -240,13 +280,17 @@ pub struct TypeDropIn {
     pub body: Body,
 }
 
-/// `quadlet(name, {…} | text | source)`.
+/// `quadlet(name, {…} | text | source, …)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Quadlet {
     /// The file's name, `whoami.container`.
     pub name: String,
     /// What it says.
     pub body: Body,
+    /// The unit that is made of it stands in the place of one of the distribution, knowingly.
+    pub replaces: bool,
+    /// What a switch does with that unit.
+    pub handling: Handling,
 }
 
 /// `site(host, auth, proxy | files, public = [], protected = [])`.
@@ -327,7 +371,7 @@ pub struct Port {
     pub address: String,
 }
 
-/// `probe(unix = PATH | tcp = ADDRESS, timeout = 30)`.
+/// `probe(unix = PATH | tcp = ADDRESS | http = ADDRESS or PATH, … | command = […], user = None | unit = NAME, timeout = 30)`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     /// What is asked.
@@ -343,6 +387,35 @@ pub enum ProbeTarget {
     Unix(String),
     /// A TCP port accepts.
     Tcp(String),
+    /// A web server answers.
+    Http {
+        /// Address and port, or the path of a Unix socket.
+        to: String,
+        /// The path and query.
+        path: String,
+        /// What stands in `Host:`.
+        host: String,
+        /// The status that is expected.
+        status: Option<i32>,
+    },
+    /// A program ends well.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Whose rights it has.
+        user: Option<String>,
+    },
+    /// A unit runs, or ended well: its name, or that of the Quadlet file that it is made of.
+    Unit(String),
+}
+
+/// `validate(command, files)`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Validation {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The places in the bundle of the files that it judges, all of the same service.
+    pub files: Vec<String>,
 }
 
 /// `program(path, package)`.

@@ -80,19 +80,21 @@ pub struct Compiled {
     pub hosts: Vec<(Lowered, Images)>,
 }
 
-/// Builds the images of a checked environment and lowers its hosts. Built layers are kept in `cache`, if there is one.
+/// Builds the images of a checked environment and lowers its hosts. Built layers are kept in `cache`, if there is one. `serial` counts
+/// builds, if somebody does.
 ///
 /// # Errors
 /// What the machine says: a full disk, a file that changed meanwhile. Findings of lowering are bugs of `check`.
-pub fn compile(checked: &Checked, cache: Option<&Path>) -> anyhow::Result<Compiled> {
+pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
     let mut hosts = Vec::new();
     for host in &checked.hosts {
         let images = image::build_all(host, &checked.payloads, cache)?;
         let lowered = lower::lower(host, &checked.payloads, &image::digests(&images));
-        let lowered = lowered.map_err(|findings| {
+        let mut lowered = lowered.map_err(|findings| {
             let said: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
             anyhow::anyhow!("what was checked cannot be lowered, which is a bug of rick: {}", said.join("; "))
         })?;
+        lowered.manifest.serial = serial;
         hosts.push((lowered, images));
     }
     Ok(Compiled { hosts })

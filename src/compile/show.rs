@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::lower::{Content, Lowered};
 use super::report::printable;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Check, FileEntry, HostManifest, Role, UnitEntry};
+use crate::bundle::manifest::{
+    Check, FileEntry, HostManifest, Needed, OnChange, Role, UnitEntry, Validation, Versioned,
+};
 use crate::bundle::names::{BundlePath, Label};
 
 /// Prints hosts: what they hold in numbers, every file, links, units in their order, images, programs and probes.
@@ -28,7 +30,8 @@ pub fn text(hosts: &[&Lowered], out: &mut impl Write) -> io::Result<()> {
 
 fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     let manifest = &host.manifest;
-    writeln!(out, "host {} of environment {}", manifest.host, manifest.environment)?;
+    let serial = manifest.serial.map_or(String::new(), |serial| format!(", serial {serial}"));
+    writeln!(out, "host {} of environment {}{serial}", manifest.host, manifest.environment)?;
     writeln!(out, "{}", counts(manifest))?;
     for (path, entry) in &manifest.files {
         show_file(path, entry, host.files.get(path), out)?;
@@ -39,6 +42,8 @@ fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     list("images", manifest.images.iter().map(|(name, digest)| format!("{name} {digest}")), out)?;
     let programs = manifest.programs.iter();
     list("programs", programs.map(|(path, program)| format!("{path} from {}", program.package)), out)?;
+    list("versions that the host must have", manifest.versions.iter().map(version), out)?;
+    list("validations", manifest.validations.iter().map(validation), out)?;
     let probes = manifest.probes.iter();
     list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)?;
     let secrets = manifest.secrets.iter().map(|(name, needed_by)| format!("{name} for {}", names(needed_by)));
@@ -94,8 +99,33 @@ fn unit(unit: &UnitEntry) -> String {
         Role::Follow => "follow",
         Role::Mask => "mask",
     };
-    let reload = if unit.reload_on.is_empty() { "" } else { ", reloads" };
-    format!("{} ({role}{reload}) of {}", unit.name, unit.service)
+    let on_change = match unit.on_change {
+        OnChange::Restart => "",
+        OnChange::Reload => ", reloads on any change",
+        OnChange::StopStart => ", stops before a change",
+        OnChange::Nothing => ", left alone by a change",
+    };
+    let more = [
+        (!unit.reload_on.is_empty(), ", reloads"),
+        (true, on_change),
+        (unit.optional, ", optional"),
+        (unit.barrier, ", barrier"),
+    ];
+    let more: String = more.iter().filter(|(said, _)| *said).map(|(_, words)| *words).collect();
+    format!("{} ({role}{more}) of {}", unit.name, unit.service)
+}
+
+fn version((program, needed): (&Versioned, &Needed)) -> String {
+    let (major, minor) = needed.at_least;
+    match program {
+        Versioned::Systemd => format!("systemd {major} for {}", needed.because),
+        Versioned::Podman => format!("Podman {major}.{minor} for {}", needed.because),
+    }
+}
+
+fn validation(validation: &Validation) -> String {
+    let files: Vec<&str> = validation.files.iter().map(BundlePath::as_str).collect();
+    format!("{} for {} of {}", validation.command.join(" "), files.join(", "), validation.service)
 }
 
 fn check(check: &Check) -> String {
@@ -144,18 +174,27 @@ mod tests {
     use crate::bundle::manifest::{Accounts, FORMAT, Probe, Program};
     use crate::compile::payload::PayloadFile;
 
+    fn needed(at_least: (u32, u32), because: &str) -> Needed {
+        Needed { at_least, because: because.to_owned() }
+    }
+
     fn host() -> Lowered {
         let path = |path: &str| -> BundlePath { path.parse().unwrap() };
         let digest = Digest::of(b"x");
         let payload =
             PayloadFile { relative: None, executable: true, size: 1, digest, location: "/n".into() };
-        let unit = UnitEntry::new(
-            "a.service".parse().unwrap(),
-            "app".parse().unwrap(),
-            Role::Run,
-            vec![path("units/a.service")],
-            vec![path("etc/a/conf")],
-        );
+        let unit = UnitEntry {
+            on_change: OnChange::StopStart,
+            optional: true,
+            barrier: true,
+            ..UnitEntry::new(
+                "a.service".parse().unwrap(),
+                "app".parse().unwrap(),
+                Role::Run,
+                vec![path("units/a.service")],
+                vec![path("etc/a/conf")],
+            )
+        };
         let probe = Probe {
             service: "app".parse().unwrap(),
             check: Check::Unix { path: "/run/a.sock".parse().unwrap() },
@@ -166,7 +205,7 @@ mod tests {
                 format: FORMAT,
                 environment: "homelab".parse().unwrap(),
                 host: "arch-vps".parse().unwrap(),
-                serial: None,
+                serial: Some(7),
                 accounts: Accounts::default(),
                 files: [
                     (path("etc/a/conf"), FileEntry { mode: 0o644, tokens: true }),
@@ -181,8 +220,16 @@ mod tests {
                     Program { package: "caddy".to_owned(), needed_by: vec![] },
                 )]
                 .into(),
-                versions: BTreeMap::new(),
-                validations: Vec::new(),
+                versions: [
+                    (Versioned::Systemd, needed((254, 0), "`RestartSteps=` of `a.service`")),
+                    (Versioned::Podman, needed((5, 3), "Quadlets in a linked directory")),
+                ]
+                .into(),
+                validations: vec![Validation {
+                    service: "app".parse().unwrap(),
+                    command: vec!["/usr/bin/judge".to_owned(), "/var/lib/rick/current/etc/a/conf".to_owned()],
+                    files: vec![path("etc/a/conf")],
+                }],
                 probes: vec![probe],
                 secrets: [("app-key".parse().unwrap(), vec!["app".parse().unwrap()])].into(),
                 states: [("/var/lib/app".parse().unwrap(), "app".parse().unwrap())].into(),
@@ -201,7 +248,7 @@ mod tests {
         text(&[&host()], &mut out).unwrap();
         let digest = Digest::of(b"x");
         let expected = format!(
-            "host arch-vps of environment homelab
+            "host arch-vps of environment homelab, serial 7
 2 files, 1 link, 1 unit, 0 users, 0 groups, 1 image
 
 == etc/a/conf 0644, with tokens
@@ -214,13 +261,20 @@ user = @rick(uid:a)\u{fffd}[2J
 units/x.target.wants/a.service -> ../a.service
 
 == units, in order
-a.service (run, reloads) of app
+a.service (run, reloads, stops before a change, optional, barrier) of app
 
 == images
 localhost/a:1 {digest}
 
 == programs
 /usr/bin/caddy from caddy
+
+== versions that the host must have
+systemd 254 for `RestartSteps=` of `a.service`
+Podman 5.3 for Quadlets in a linked directory
+
+== validations
+/usr/bin/judge /var/lib/rick/current/etc/a/conf for etc/a/conf of app
 
 == probes
 unix /run/a.sock of app

@@ -9,7 +9,7 @@ use super::survey::Survey;
 use super::written::{Entry, Written};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
-    for written in &survey.quadlets {
+    for (written, _) in &survey.quadlets {
         let section = match written.kind() {
             "container" => "Container",
             "image" => "Image",

@@ -2,7 +2,7 @@
 
 use super::super::finding::Finding;
 use super::super::item::UnitBody;
-use super::super::keys::{Program, QUADLET_KINDS};
+use super::super::keys::{Program, QUADLET_KINDS, QUADLETS_NAME_QUADLETS};
 use super::super::similar::did_you_mean;
 use super::provided::Provided;
 use super::stated::help;
@@ -96,13 +96,13 @@ fn mentioned(
 
 /// A Quadlet may name another Quadlet file, if its Podman is new enough to translate that.
 fn is_translated(survey: &Survey<'_>, provided: &Provided<'_>, written: &Written<'_>, name: &str) -> bool {
-    let is_quadlet = survey.quadlets.iter().any(|quadlet| quadlet.name == written.name);
+    let is_quadlet = survey.quadlets.iter().any(|(_, quadlet)| quadlet.name == written.name);
     is_quadlet && translates(survey) && provided.quadlets.contains_key(name)
 }
 
 /// Quadlet translates the names of Quadlet files in `[Unit]`.
 fn translates(survey: &Survey<'_>) -> bool {
-    survey.versions.at_least(Program::Podman, "5.5")
+    survey.versions.at_least(Program::Podman, QUADLETS_NAME_QUADLETS)
 }
 
 /// The name of a Quadlet file in the place of the unit that is made of it.
@@ -124,9 +124,11 @@ fn quadlet_name(
         Some(unit) if translates(survey) => {
             finding.help(format!("write `{unit}`, the unit that Quadlet makes of it"))
         }
-        Some(unit) => finding
-            .help(format!("write `{unit}`, the unit that Quadlet makes of it"))
-            .note("Quadlet translates such names since Podman 5.5, in Quadlet files only"),
+        Some(unit) => {
+            finding.help(format!("write `{unit}`, the unit that Quadlet makes of it")).note(format!(
+                "Quadlet translates such names since Podman {QUADLETS_NAME_QUADLETS}, in Quadlet files only"
+            ))
+        }
         None => help(finding, did_you_mean(name, provided.quadlets.keys().copied())),
     })
 }

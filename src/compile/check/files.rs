@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::super::finding::Finding;
 use super::super::host;
-use super::super::item::File;
 use super::accounts::parsed;
 use super::stated::Stated;
 use super::survey::Survey;
@@ -17,7 +16,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
         if parsed::<BundlePath>(stated, &[&file.name], &file.name, findings).is_none() {
             continue;
         }
-        let text = place_in_bundle(file);
+        let text = file.place();
         let Some(path) = parsed::<BundlePath>(stated, &[&file.name], &text, findings) else { continue };
         if let Some(first) = seen.insert(path.clone(), *stated) {
             let message = format!("file `{}` is stated twice", file.name);
@@ -42,10 +41,4 @@ fn inside_files(seen: &BTreeMap<BundlePath, Stated<'_>>, findings: &mut Vec<Find
             }
         }
     }
-}
-
-/// Where a file stands in the bundle.
-pub(super) fn place_in_bundle(file: &File) -> String {
-    let folder = if file.stable { "etc" } else { "objects" };
-    format!("{folder}/{}/{}", file.object, file.name)
 }

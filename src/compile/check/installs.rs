@@ -10,7 +10,7 @@ use crate::bundle::names::UnitName;
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let whole = survey.units.iter().filter(|(_, unit)| matches!(unit.body, UnitBody::Whole(_)));
     let native = whole.map(|(written, unit)| (written, unit.name.clone()));
-    let made = survey.quadlets.iter().map(|written| (written, unit_of_quadlet(written)));
+    let made = survey.quadlets.iter().map(|(written, _)| (written, unit_of_quadlet(written)));
     for (written, own) in native.chain(made) {
         // A name that is none is told already.
         let Ok(own) = own.parse::<UnitName>() else { continue };

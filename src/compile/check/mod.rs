@@ -4,11 +4,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accounts;
+mod commands;
 mod containers;
 mod dependencies;
 mod directories;
 mod fields;
 mod files;
+mod handling;
 mod images;
 mod installs;
 mod known;
@@ -29,10 +31,12 @@ mod sites;
 mod stated;
 mod states;
 mod survey;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod units;
+mod validations;
 mod well_known;
 mod written;
 
@@ -67,10 +71,13 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     let units = units::check(&survey, findings);
     let type_drop_ins = units::check_types(&survey, findings);
     let quadlets = quadlets::check(&survey, &provided, findings);
-    let probes = probes::check(&survey, findings);
+    let probes = probes::check(&survey, &provided, findings);
+    let validations = validations::check(&survey, findings);
     let programs = programs::check(&survey, findings);
     let secrets = secrets::check(&survey, findings);
     let states = states::check(&survey, findings);
+    taken::check(&survey, findings);
+    handling::check(&survey, findings);
     ports::check(&survey, findings);
     sites::check(&survey, findings);
     tokens::check(&survey, findings);
@@ -95,6 +102,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
         quadlets,
         images,
         probes,
+        validations,
         programs,
         secrets,
         states,

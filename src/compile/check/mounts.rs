@@ -1,7 +1,7 @@
 //! What containers mount from the host: groups that they must have joined, and places that change under them.
 
 use super::super::finding::Finding;
-use super::super::item::{Directory, Group};
+use super::super::item::{CURRENT, Directory, Group};
 use super::super::similar::closest;
 use super::directories::inside;
 use super::fields::field;
@@ -11,7 +11,9 @@ use super::written::{Entry, Written};
 use crate::bundle::token::Token;
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
-    for written in survey.quadlets.iter().filter(|written| written.kind() == "container") {
+    for written in
+        survey.quadlets.iter().map(|(written, _)| written).filter(|written| written.kind() == "container")
+    {
         for entry in written.all("Container", "Volume") {
             let path = field(&entry.value, 0);
             findings.extend(match declared(survey, path) {
@@ -26,7 +28,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
 
 /// A mount is what stood at its path when the container started; what is replaced later is not seen.
 fn moving(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str) -> Option<Finding> {
-    if path.starts_with("/var/lib/rick/current") {
+    if path.starts_with(CURRENT) {
         let message = format!(
             "`{}` mounts `{path}`, and would go on seeing the generation it started with",
             written.name

@@ -11,7 +11,9 @@ type Range = (u32, u32);
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut seen: Vec<(&Written<'_>, &Entry, Range)> = Vec::new();
-    for written in survey.quadlets.iter().filter(|written| written.kind() == "network") {
+    for written in
+        survey.quadlets.iter().map(|(written, _)| written).filter(|written| written.kind() == "network")
+    {
         for entry in written.all("Network", "Subnet") {
             // Addresses of version 6, and what is none at all, are for Podman to judge.
             let Some(range) = range(&entry.value) else { continue };

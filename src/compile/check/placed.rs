@@ -6,7 +6,6 @@ use super::super::finding::Finding;
 use super::super::item::{Content, Evaluation, Host, Item, Noun};
 use super::super::payload::Payloads;
 use super::super::source::SourcePath;
-use super::files::place_in_bundle;
 use super::stated::Stated;
 use crate::bundle::names::BundlePath;
 
@@ -27,7 +26,7 @@ fn check_host(host: &Host, payloads: &Payloads, findings: &mut Vec<Finding>) {
     for stated in stated {
         match &stated.item.noun {
             Noun::File(file) => {
-                let base = place_in_bundle(file);
+                let base = file.place();
                 let paths = match &file.content {
                     Content::Text(_) => vec![base.clone()],
                     Content::Payload(source) => paths(&base, source, payloads),
@@ -95,5 +94,5 @@ fn claim<'a>(
 fn both_known(one: &Item, other: &Item) -> bool {
     let (Noun::File(one), Noun::File(other)) = (&one.noun, &other.noun) else { return true };
     let text = |content: &Content| matches!(content, Content::Text(_));
-    (text(&one.content) && text(&other.content)) || place_in_bundle(one) == place_in_bundle(other)
+    (text(&one.content) && text(&other.content)) || one.place() == other.place()
 }

@@ -29,7 +29,7 @@ impl<'a> Provided<'a> {
                 UnitBody::Mask => {}
             }
         }
-        for written in &survey.quadlets {
+        for (written, _) in &survey.quadlets {
             let name = unit_of_quadlet(written);
             provided.quadlets.insert(written.name, name.clone());
             provided.whole.entry(name).or_insert(written);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::super::finding::Finding;
 use super::super::host;
-use super::super::keys::{Program, QUADLET_KINDS, quadlet_section, quadlet_sections};
+use super::super::item::Quadlet;
+use super::super::keys::{Program, QUADLET_KINDS, QUADLETS_UPHELD_BY, quadlet_section, quadlet_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
@@ -43,13 +44,14 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) -> Vec<host::Quadlet> {
     twice(survey, findings);
-    survey.quadlets.iter().filter_map(|written| check_quadlet(survey, provided, written, findings)).collect()
+    let all = survey.quadlets.iter();
+    all.filter_map(|(written, quadlet)| check_quadlet(survey, provided, written, quadlet, findings)).collect()
 }
 
 /// One claim for each file name.
 fn twice(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<&str, Stated<'_>> = BTreeMap::new();
-    for written in &survey.quadlets {
+    for (written, _) in &survey.quadlets {
         if let Some(first) = seen.insert(written.name, written.stated) {
             let message = format!("Quadlet `{}` is stated twice", written.name);
             findings.push(written.stated.conflict(first, &[written.name], message));
@@ -61,6 +63,7 @@ fn check_quadlet(
     survey: &Survey<'_>,
     provided: &Provided<'_>,
     written: &Written<'_>,
+    quadlet: &Quadlet,
     findings: &mut Vec<Finding>,
 ) -> Option<host::Quadlet> {
     let unit = name(written, findings);
@@ -78,6 +81,8 @@ fn check_quadlet(
         name: written.name.parse::<BundlePath>().ok()?,
         unit: unit?,
         sections: written.sections(),
+        replaces: quadlet.replaces,
+        handling: quadlet.handling,
     })
 }
 
@@ -125,11 +130,11 @@ fn refused(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Findin
         findings.push(finding.help(format!("state a drop-in for `{}` with it", unit_of_quadlet(written))));
     }
     if let Some(entry) = written.last("Install", "UpheldBy")
-        && !survey.versions.at_least(Program::Podman, "5.5")
+        && !survey.versions.at_least(Program::Podman, QUADLETS_UPHELD_BY)
     {
         let has = survey.versions.get(Program::Podman);
-        let message =
-            format!("`UpheldBy=` in Quadlets came with Podman 5.5, and {} has {has}", survey.versions.os);
+        let (since, os) = (QUADLETS_UPHELD_BY, survey.versions.os);
+        let message = format!("`UpheldBy=` in Quadlets came with Podman {since}, and {os} has {has}");
         findings.push(written.error(&entry.key_place, message, "too new for this host"));
     }
 }

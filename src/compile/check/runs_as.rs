@@ -15,7 +15,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let (users, groups) = (survey.user_names(), survey.group_names());
     for written in survey.written() {
         // A user in a Quadlet's `[Service]` is refused altogether, elsewhere.
-        let quadlet = survey.quadlets.iter().any(|quadlet| std::ptr::eq(quadlet, written));
+        let quadlet = survey.quadlets.iter().any(|(quadlet, _)| std::ptr::eq(quadlet, written));
         let dynamic = matches!(written.value("Service", "DynamicUser"), "yes" | "true" | "1" | "on");
         for (section, key) in USERS.iter().filter(|_| !dynamic && !quadlet) {
             for entry in written.all(section, key) {

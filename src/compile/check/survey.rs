@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::finding::Finding;
 use super::super::item::{
-    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Secret, Service, Site, TypeDropIn,
-    Unit, UnitBody, User,
+    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Quadlet, Secret, Service, Site,
+    TypeDropIn, Unit, UnitBody, User, Validation,
 };
 use super::super::keys::Versions;
 use super::super::source::Sources;
@@ -22,11 +22,12 @@ pub(super) struct Survey<'a> {
     pub(super) files: Vec<(Stated<'a>, &'a File)>,
     pub(super) units: Vec<(Written<'a>, &'a Unit)>,
     pub(super) type_drop_ins: Vec<(Written<'a>, &'a TypeDropIn)>,
-    pub(super) quadlets: Vec<Written<'a>>,
+    pub(super) quadlets: Vec<(Written<'a>, &'a Quadlet)>,
     pub(super) sites: Vec<(Stated<'a>, &'a Site)>,
     pub(super) images: Vec<(Stated<'a>, &'a Image)>,
     pub(super) ports: Vec<(Stated<'a>, &'a Port)>,
     pub(super) probes: Vec<(Stated<'a>, &'a Probe)>,
+    pub(super) validations: Vec<(Stated<'a>, &'a Validation)>,
     pub(super) programs: Vec<(Stated<'a>, &'a Program)>,
     pub(super) secrets: Vec<(Stated<'a>, &'a Secret)>,
     /// Those of `directories` that hold what must outlive generations.
@@ -60,6 +61,7 @@ impl<'a> Survey<'a> {
             images: Vec::new(),
             ports: Vec::new(),
             probes: Vec::new(),
+            validations: Vec::new(),
             programs: Vec::new(),
             secrets: Vec::new(),
             states: Vec::new(),
@@ -82,6 +84,7 @@ impl<'a> Survey<'a> {
             Noun::Image(image) => self.images.push((stated, image)),
             Noun::Port(port) => self.ports.push((stated, port)),
             Noun::Probe(probe) => self.probes.push((stated, probe)),
+            Noun::Validation(validation) => self.validations.push((stated, validation)),
             Noun::Program(program) => self.programs.push((stated, program)),
             Noun::Unit(unit) => {
                 let written = match &unit.body {
@@ -97,7 +100,8 @@ impl<'a> Survey<'a> {
                 self.type_drop_ins.push((written, drop_in));
             }
             Noun::Quadlet(quadlet) => {
-                self.quadlets.push(Written::read(stated, &quadlet.name, &quadlet.body, sources, findings));
+                let written = Written::read(stated, &quadlet.name, &quadlet.body, sources, findings);
+                self.quadlets.push((written, quadlet));
             }
         }
     }
@@ -105,7 +109,9 @@ impl<'a> Survey<'a> {
     /// All units and Quadlets, and what is added to types of units.
     pub(super) fn written(&self) -> impl Iterator<Item = &Written<'a>> {
         let units = self.units.iter().map(|(written, _)| written);
-        units.chain(self.type_drop_ins.iter().map(|(written, _)| written)).chain(&self.quadlets)
+        units
+            .chain(self.type_drop_ins.iter().map(|(written, _)| written))
+            .chain(self.quadlets.iter().map(|(written, _)| written))
     }
 
     /// The users that can be named: those that are declared, and root.

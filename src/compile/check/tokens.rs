@@ -33,14 +33,14 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// What tokens can name.
-struct Known<'a> {
+pub(super) struct Known<'a> {
     users: BTreeSet<&'a str>,
     groups: BTreeSet<&'a str>,
     objects: BTreeSet<&'a str>,
 }
 
 impl<'a> Known<'a> {
-    fn on(survey: &Survey<'a>) -> Self {
+    pub(super) fn on(survey: &Survey<'a>) -> Self {
         let objects = survey.files.iter().filter(|(_, file)| !file.stable);
         Self {
             users: survey.user_names(),
@@ -49,7 +49,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn check(&self, text: &str, begin: impl Fn(String) -> Finding, findings: &mut Vec<Finding>) {
+    pub(super) fn check(&self, text: &str, begin: impl Fn(String) -> Finding, findings: &mut Vec<Finding>) {
         match pieces(text) {
             Err(message) => findings.push(begin(message)),
             Ok(pieces) => {

@@ -8,12 +8,11 @@ use super::super::item::{Unit, UnitBody};
 use super::super::keys::{unit_section, unit_sections};
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
-use super::files::place_in_bundle;
 use super::known::{self, Sections};
 use super::provided::unit_of_quadlet;
 use super::stated::{Stated, help};
 use super::survey::Survey;
-use super::well_known::is_well_known;
+use super::taken::aliases;
 use super::written::Written;
 use crate::bundle::names::{BundlePath, Label, UnitName};
 
@@ -40,15 +39,15 @@ fn check_unit(
         }
         UnitBody::Mask => host::UnitBody::Mask,
     };
-    if matches!(unit.body, UnitBody::Whole(_)) && !unit.replaces {
-        let names = std::iter::once(unit.name.as_str()).chain(aliases(written));
-        for taken in names.filter(|name| is_well_known(name)) {
-            let message = format!("`{taken}` would stand in the place of a unit that the host has already");
-            let finding = written.stated.error(&[taken], message, "");
-            findings.push(finding.help("add to it with `drop_in = …`, or say `replaces = True`"));
-        }
-    }
-    Some(host::Unit { service: written.stated.label()?, name: name?, body, reload_on, follows: unit.follows })
+    Some(host::Unit {
+        service: written.stated.label()?,
+        name: name?,
+        body,
+        reload_on,
+        replaces: unit.replaces,
+        follows: unit.follows,
+        handling: unit.handling,
+    })
 }
 
 /// What is added to every unit of a type: one claim for each file.
@@ -72,11 +71,6 @@ pub(super) fn check_types(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> V
     all
 }
 
-/// The further names of a unit.
-fn aliases<'a>(written: &'a Written<'_>) -> impl Iterator<Item = &'a str> {
-    written.all("Install", "Alias").into_iter().flat_map(|entry| entry.value.split_whitespace())
-}
-
 /// One claim for each unit and each drop-in, those that Quadlet makes and aliases included.
 fn claims(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<(String, &str), Stated<'_>> = BTreeMap::new();
@@ -85,7 +79,8 @@ fn claims(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
         (unit.name.clone(), stem, written)
     });
     let mut files = BTreeSet::new();
-    let once = survey.quadlets.iter().filter(|written| files.insert(written.name));
+    let once =
+        survey.quadlets.iter().map(|(written, _)| written).filter(|written| files.insert(written.name));
     let made = once.map(|written| (unit_of_quadlet(written), "", written));
     let whole = survey.units.iter().filter(|(_, unit)| matches!(unit.body, UnitBody::Whole(_)));
     let aliases = whole.flat_map(|(written, unit)| {
@@ -114,7 +109,7 @@ fn reload_on(
         let words: &[&str] = &["reload_on", name];
         match own().find(|(_, file)| file.name == *name) {
             Some((other, file)) if file.stable => {
-                paths.extend(place_in_bundle(file).parse::<BundlePath>().ok());
+                paths.extend(file.place().parse::<BundlePath>().ok());
             }
             Some(_) => {
                 let message = format!(

@@ -61,10 +61,24 @@ pub(super) const NAMES: [&str; 57] = [
     "user.slice",
 ];
 
+/// The units that rick brings itself: what it runs hangs on the target, and switches that go on without it on the others.
+const RICKS_OWN: [&str; 5] = [
+    "rick.target",
+    "rick-resume.service",
+    "rick-rollback.service",
+    "rick-rollback.timer",
+    "rick-switch.service",
+];
+
+/// A unit that rick brings itself.
+pub(super) fn is_ricks_own(name: &str) -> bool {
+    RICKS_OWN.contains(&name)
+}
+
 /// A unit that every host has, or that rick brings itself.
 pub(super) fn is_well_known(name: &str) -> bool {
     NAMES.contains(&name)
-        || name == "rick.target"
+        || is_ricks_own(name)
         || (name.starts_with("systemd-") && !name.ends_with(".target"))
         || ["getty@", "serial-getty@", "user@", "user-runtime-dir@", "modprobe@"]
             .iter()

@@ -9,7 +9,7 @@ use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
 use crate::compile::host::{File, Host, Image, Quadlet};
 use crate::compile::ini;
-use crate::compile::item::{Content as Source, Os};
+use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
 use crate::compile::source::{SourcePath, Span};
 use crate::compile::{image, payload};
@@ -40,6 +40,7 @@ fn host(name: &str, with_image: bool) -> Host {
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
+        validations: vec![],
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),
@@ -61,6 +62,8 @@ fn host(name: &str, with_image: bool) -> Host {
             sections: ini::sections(
                 "[Container]\nImage=localhost/whoami\n[Install]\nWantedBy=multi-user.target\n",
             ),
+            replaces: false,
+            handling: Handling::default(),
         });
     }
     host

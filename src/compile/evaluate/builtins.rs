@@ -6,6 +6,7 @@
 
 mod findings;
 mod nouns;
+mod probes;
 mod shape;
 mod sites;
 mod structure;
@@ -59,6 +60,7 @@ pub(super) fn globals() -> Globals {
     GlobalsBuilder::extended_by(&library)
         .with(structure::structure)
         .with(nouns::nouns)
+        .with(probes::probes)
         .with(sites::sites)
         .with(texts::texts)
         .with(findings::findings)

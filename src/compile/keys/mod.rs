@@ -7,7 +7,7 @@ mod table;
 mod version;
 
 pub use table::Life;
-pub use version::{Program, Versions};
+pub use version::{Program, QUADLETS_NAME_QUADLETS, QUADLETS_UPHELD_BY, Version, Versions};
 
 use super::similar::closest;
 use table::{quadlet, systemd};

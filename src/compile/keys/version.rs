@@ -27,6 +27,18 @@ impl fmt::Display for Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(u16, Option<u16>);
 
+/// Since when Quadlet takes `UpheldBy=`.
+pub const QUADLETS_UPHELD_BY: Version = Version(5, Some(5));
+/// Since when Quadlet translates the names of Quadlet files in `[Unit]`.
+pub const QUADLETS_NAME_QUADLETS: Version = Version(5, Some(5));
+
+impl Version {
+    /// Major and minor version; 0 where there is no minor one.
+    pub fn numbers(self) -> (u32, u32) {
+        (self.0.into(), self.1.unwrap_or_default().into())
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
@@ -70,8 +82,8 @@ impl Versions {
     }
 
     /// A program is at least of this version.
-    pub fn at_least(&self, program: Program, version: &str) -> bool {
-        version.parse().is_ok_and(|version| self.get(program) >= version)
+    pub fn at_least(&self, program: Program, version: Version) -> bool {
+        self.get(program) >= version
     }
 
     /// The version of one program.

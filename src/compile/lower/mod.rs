@@ -12,6 +12,7 @@ mod order;
 mod output;
 mod quadlet;
 mod unit;
+mod versions;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use super::item::Content as Source;
 use super::payload::{PayloadFile, Payloads};
 use super::render::accounts;
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Accounts, FORMAT, HostManifest, Program};
+use crate::bundle::manifest::{Accounts, FORMAT, HostManifest, Program, Validation};
 use crate::bundle::names::{BundlePath, Label};
 use crate::bundle::token::Token;
 use output::Output;
@@ -63,6 +64,7 @@ pub fn lower(
     if !out.findings.is_empty() {
         return Err(out.findings);
     }
+    let validations = host.validations.iter().map(|validation| validation_of(&out, validation)).collect();
     let manifest = HostManifest {
         format: FORMAT,
         environment: host.environment.clone(),
@@ -74,8 +76,8 @@ pub fn lower(
         units,
         images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
         programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
-        versions: BTreeMap::new(),
-        validations: Vec::new(),
+        versions: versions::needed(host),
+        validations,
         probes: host.probes.clone(),
         secrets: host.secrets.clone(),
         states: host.states.clone(),
@@ -90,6 +92,12 @@ pub fn image_reference(name: &Label, manifest: Digest) -> String {
 
 fn program((package, needed_by): &(String, Vec<Label>)) -> Program {
     Program { package: package.clone(), needed_by: needed_by.clone() }
+}
+
+/// A validation with each file of the trees that it judges.
+fn validation_of(out: &Output, validation: &Validation) -> Validation {
+    let files = validation.files.iter().flat_map(|path| out.below(path)).collect();
+    Validation { files, ..validation.clone() }
 }
 
 fn lower_file(out: &mut Output, path: &BundlePath, file: &host::File, payloads: &Payloads) {

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::bundle::manifest::{FileEntry, Role, UnitEntry};
+use crate::bundle::manifest::{FileEntry, OnChange, Role, UnitEntry, Validation};
 use crate::bundle::names::{AccountName, HostPath};
 use crate::compile::host::{Directory, File, Group, Quadlet, Unit, UnitBody, User};
 use crate::compile::ini;
-use crate::compile::item::{Os, Sections};
+use crate::compile::item::{Handling, Os, Sections};
 use crate::compile::source::SourcePath;
 
 fn sections(text: &str) -> Sections {
@@ -18,24 +18,28 @@ fn unit(service: &str, name: &str, body: UnitBody) -> Unit {
         name: name.parse().unwrap(),
         body,
         reload_on: vec![],
+        replaces: false,
         follows: false,
+        handling: Handling::default(),
     }
 }
 
-fn whole(service: &str, name: &str, text: &str) -> Unit {
+pub(super) fn whole(service: &str, name: &str, text: &str) -> Unit {
     unit(service, name, UnitBody::Whole(sections(text)))
 }
 
-fn drop_in(service: &str, name: &str, stem: &str, text: &str) -> Unit {
+pub(super) fn drop_in(service: &str, name: &str, stem: &str, text: &str) -> Unit {
     unit(service, name, UnitBody::DropIn(stem.parse().unwrap(), sections(text)))
 }
 
-fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
+pub(super) fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
     Quadlet {
         service: "whoami".parse().unwrap(),
         name: name.parse().unwrap(),
         unit: unit.parse().unwrap(),
         sections: sections(text),
+        replaces: false,
+        handling: Handling::default(),
     }
 }
 
@@ -47,7 +51,7 @@ fn account(name: &str) -> AccountName {
     name.parse().unwrap()
 }
 
-fn empty() -> Host {
+pub(super) fn empty() -> Host {
     Host {
         environment: "homelab".parse().unwrap(),
         name: "arch-vps".parse().unwrap(),
@@ -61,6 +65,7 @@ fn empty() -> Host {
         quadlets: vec![],
         images: BTreeMap::new(),
         probes: vec![],
+        validations: vec![],
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),
@@ -196,6 +201,34 @@ fn a_mask_is_a_link_and_has_no_keys() {
     let entry = lowered.unit("redis.service");
     assert_eq!((entry.role, entry.restart_on.len()), (Role::Mask, 0));
     assert!(!lowered.text("units/rick.target").contains("Wants="));
+}
+
+#[test]
+fn how_a_unit_is_handled_is_said_by_who_defines_it_and_then_by_who_adds_to_it() {
+    let nothing = Handling { on_change: Some(OnChange::Nothing), optional: true, barrier: false };
+    let slow = Handling { on_change: Some(OnChange::StopStart), optional: false, barrier: true };
+    let plain = Handling::default();
+    let units = [
+        (whole("a", "a.service", "[Service]"), slow),
+        (drop_in("b", "a.service", "x", "[Service]"), nothing),
+        (whole("a", "b.service", "[Service]"), plain),
+        (drop_in("b", "b.service", "x", "[Service]"), nothing),
+        (drop_in("b", "c.service", "x", "[Service]"), plain),
+    ];
+    let units = units.map(|(unit, handling)| Unit { handling, ..unit });
+    let replacing = Unit { replaces: true, ..whole("a", "d.service", "[Service]") };
+    let mut host = with_units(units.into_iter().chain([replacing]).collect());
+    host.quadlets = vec![Quadlet { handling: slow, ..quadlet("q.container", "q.service", "[Container]") }];
+    let lowered = lowered(&host);
+    let said = |name: &str| {
+        let unit = lowered.unit(name);
+        (unit.on_change, unit.optional, unit.barrier, unit.replaces)
+    };
+    assert_eq!(said("a.service"), (OnChange::StopStart, true, true, false));
+    assert_eq!(said("b.service"), (OnChange::Nothing, true, false, false));
+    assert_eq!(said("c.service"), (OnChange::Restart, false, false, true));
+    assert_eq!(said("d.service"), (OnChange::Restart, false, false, true));
+    assert_eq!(said("q.service"), (OnChange::StopStart, false, true, false));
 }
 
 #[test]
@@ -360,6 +393,24 @@ fn only_generated_files_have_tokens() {
     // What a token names is asserted on the host, even if the distribution made it.
     assert_eq!(lowered.manifest.accounts.users, BTreeMap::from([(account("postgres"), None)]));
     assert_eq!(lowered.manifest.accounts.groups, BTreeMap::from([(account("x"), None)]));
+}
+
+#[test]
+fn a_validation_names_each_file_that_it_judges() {
+    let mut host = empty();
+    let site = Source::Payload(SourcePath("site".to_owned()));
+    host.files.insert("etc/a/site".parse().unwrap(), File { content: site, executable: false });
+    host.files.insert("etc/a/conf".parse().unwrap(), text_file("x"));
+    host.validations = vec![Validation {
+        service: "a".parse().unwrap(),
+        command: vec!["/usr/bin/judge".to_owned()],
+        files: paths(&["etc/a/conf", "etc/a/site"]),
+    }];
+    let tree = vec![payload(Some("a/x"), false), payload(Some("b"), false)];
+    let payloads = Payloads(BTreeMap::from([(SourcePath("site".to_owned()), tree)]));
+    let lowered = lower(&host, &payloads, &BTreeMap::new()).unwrap();
+    let judged = &lowered.manifest.validations[0].files;
+    assert_eq!(*judged, paths(&["etc/a/conf", "etc/a/site/a/x", "etc/a/site/b"]));
 }
 
 #[test]

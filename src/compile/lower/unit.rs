@@ -10,7 +10,7 @@ use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Role, UnitEntry};
 use crate::bundle::names::{AccountName, BundlePath, Label, UnitName};
 use crate::compile::host::{Host, Quadlet, Unit, UnitBody};
-use crate::compile::item::Sections;
+use crate::compile::item::{Handling, Sections};
 use crate::compile::render::ini;
 
 /// The target that wants everything that rick runs.
@@ -167,7 +167,32 @@ fn entry(out: &mut Output, all: &AllStated<'_>, name: &UnitName) -> Option<UnitE
         }
     }
     let (restart_on, reload_on) = (restart_on.into_iter().collect(), reload_on.into_iter().collect());
-    Some(UnitEntry::new(name.clone(), service, role, restart_on, reload_on))
+    let Handling { on_change, optional, barrier } = handling(&layers);
+    Some(UnitEntry {
+        on_change: on_change.unwrap_or_default(),
+        optional,
+        barrier,
+        replaces: replaces(&layers),
+        ..UnitEntry::new(name.clone(), service, role, restart_on, reload_on)
+    })
+}
+
+/// Who defines the unit has the first word, then who adds to it.
+fn handling(layers: &[(UnitName, &Stated<'_>)]) -> Handling {
+    let said = layers.iter().flat_map(|(_, stated)| {
+        let whole = stated.whole.iter().map(|(unit, _)| unit.handling);
+        let quadlet = stated.quadlet.iter().map(|quadlet| quadlet.handling);
+        whole.chain(quadlet).chain(stated.drop_ins.values().map(|(unit, _)| unit.handling))
+    });
+    said.fold(Handling::default(), Handling::or)
+}
+
+/// What only adds to a unit, or hides it, is meant for one that is there.
+fn replaces(layers: &[(UnitName, &Stated<'_>)]) -> bool {
+    layers.iter().all(|(_, stated)| {
+        stated.whole.is_none_or(|(unit, _)| unit.replaces)
+            && stated.quadlet.is_none_or(|quadlet| quadlet.replaces)
+    })
 }
 
 fn service<'a>(stated: &Stated<'a>) -> Option<&'a Label> {

@@ -91,8 +91,7 @@ impl Bench {
     }
 
     fn unit_body(self, what: &str, name: &str, entries: &[(&str, &str, &str)], body: UnitBody) -> Self {
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
-        self.item(&call(what, name, entries), Noun::Unit(unit))
+        self.item(&call(what, name, entries), Noun::Unit(a_unit(name, body)))
     }
 
     /// A unit from a file of the source tree.
@@ -100,15 +99,24 @@ impl Bench {
         let path = SourcePath(format!("modules/{name}"));
         self.sources.insert(path.clone(), text.into());
         let body = UnitBody::Whole(Body::Text(text.into(), Some(path)));
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
-        self.item(&format!("unit(\"{name}\", source = \"{name}\")"), Noun::Unit(unit))
+        self.item(&format!("unit(\"{name}\", source = \"{name}\")"), Noun::Unit(a_unit(name, body)))
     }
 
     /// A unit pasted into the module.
     pub(super) fn unit_text(self, name: &str, text: &str) -> Self {
         let body = UnitBody::Whole(Body::Text(text.into(), None));
-        let unit = Unit { name: name.into(), body, reload_on: vec![], replaces: false, follows: false };
-        self.item(&format!("unit(\"{name}\", text = TEXT)"), Noun::Unit(unit))
+        self.item(&format!("unit(\"{name}\", text = TEXT)"), Noun::Unit(a_unit(name, body)))
+    }
+
+    /// The unit or Quadlet that was stated last is handled like this.
+    pub(super) fn handled(mut self, handling: Handling) -> Self {
+        let item = self.services.last_mut().and_then(|service| service.items.last_mut());
+        match &mut item.expect("an item comes first").noun {
+            Noun::Unit(unit) => unit.handling = handling,
+            Noun::Quadlet(quadlet) => quadlet.handling = handling,
+            other => panic!("{other:?} is no unit"),
+        }
+        self
     }
 
     /// A service that runs.
@@ -118,7 +126,7 @@ impl Bench {
     }
 
     pub(super) fn quadlet(self, name: &str, entries: &[(&str, &str, &str)]) -> Self {
-        let quadlet = Quadlet { name: name.into(), body: Body::Sections(sections(entries)) };
+        let quadlet = a_quadlet(name, Body::Sections(sections(entries)));
         self.item(&call("quadlet", name, entries), Noun::Quadlet(quadlet))
     }
 
@@ -199,6 +207,17 @@ impl Bench {
         let text = report::render(&findings, &evaluation.sources, false);
         Outcome { hosts, findings, text }
     }
+}
+
+/// A unit of which nothing further is said.
+pub(super) fn a_unit(name: &str, body: UnitBody) -> Unit {
+    let (name, handling) = (name.into(), Handling::default());
+    Unit { name, body, reload_on: vec![], replaces: false, follows: false, handling }
+}
+
+/// A Quadlet of which nothing further is said.
+pub(super) fn a_quadlet(name: &str, body: Body) -> Quadlet {
+    Quadlet { name: name.into(), body, replaces: false, handling: Handling::default() }
 }
 
 fn span(file: &str, start: usize, end: usize) -> Span {

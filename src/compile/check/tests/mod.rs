@@ -2,11 +2,12 @@
 
 mod bench;
 mod containers;
+mod probes;
 mod units;
 
 use bench::{Bench, says};
 
-use super::super::item::{Noun, Probe, ProbeTarget, Program, User};
+use super::super::item::{Noun, User};
 
 // The golden ones: what a person sees, whole.
 
@@ -319,28 +320,6 @@ fn tokens_name_what_is_declared() {
             "in file `z.conf`: the service `b` has no configuration directory in the store",
             "the service `b` has no configuration directory in the store",
             "the number of the group `nobody` is asked for, and no service declares it",
-        ],
-    );
-}
-
-#[test]
-fn probes_and_programs_make_sense() {
-    let probe = |target, timeout_s| Noun::Probe(Probe { target, timeout_s });
-    let program =
-        |path: &str, package: &str| Noun::Program(Program { path: path.into(), package: package.into() });
-    let bench = Bench::new()
-        .service("a")
-        .item("probe()", probe(ProbeTarget::Unix("x.sock".into()), 0))
-        .item("probe()", probe(ProbeTarget::Tcp("localhost".into()), 3))
-        .item("program()", program("/usr/bin/x", "x"))
-        .item("program()", program("/usr/bin/x", "y"));
-    says(
-        bench,
-        &[
-            "a probe with a timeout of 0 can only fail",
-            "`x.sock` is not a path on a host: it is not absolute",
-            "`localhost` is not an address and a port, as in `127.0.0.1:8080`",
-            "`/usr/bin/x` is said to come from `x` and from `y`",
         ],
     );
 }

@@ -1,7 +1,9 @@
 //! Units: keys, names, rules, references, order.
 
-use super::super::super::item::{Body, Noun, Os, Quadlet, Unit, UnitBody};
-use super::bench::{Bench, says};
+use super::super::super::item::{Body, Handling, Noun, Os, Unit, UnitBody};
+use super::super::check;
+use super::bench::{Bench, a_quadlet, a_unit, says};
+use crate::bundle::manifest::OnChange;
 
 fn one(entries: &[(&str, &str, &str)]) -> Bench {
     Bench::new().service("a").runs("a.service", entries)
@@ -89,14 +91,7 @@ fn a_unit_has_one_claim() {
 #[test]
 fn reloads_need_files_that_stay() {
     let unit = |file: &str| {
-        let reload_on = vec![file.to_owned()];
-        Noun::Unit(Unit {
-            name: "a.service".into(),
-            body: UnitBody::Mask,
-            reload_on,
-            replaces: true,
-            follows: false,
-        })
+        Noun::Unit(Unit { reload_on: vec![file.to_owned()], ..a_unit("a.service", UnitBody::Mask) })
     };
     let bench = |file| {
         Bench::new().service("a").file("stays", "", true).file("moves", "", false).item("unit()", unit(file))
@@ -104,6 +99,77 @@ fn reloads_need_files_that_stay() {
     says(bench("stays"), &[]);
     says(bench("moves"), &["`a.service` cannot reload on `moves`: the file's path changes with its content"]);
     says(bench("stay"), &["`a.service` reloads on `stay`, which is no file of `a`"]);
+}
+
+#[test]
+fn what_runs_can_be_handled_as_it_is_asked() {
+    let on = |change| Handling { on_change: Some(change), ..Handling::default() };
+    let reload = || on(OnChange::Reload);
+    says(one(&[]).handled(reload()), &["`a.service` is to reload when it changes, and does not say how"]);
+    says(one(&[("Service", "ExecReload", "/bin/x")]).handled(reload()), &[]);
+    says(one(&[("Service", "Type", "notify-reload")]).handled(reload()), &[]);
+    says(one(&[]).handled(reload()).drop_in("a.service", &[("Service", "ExecReload", "/bin/x")]), &[]);
+    says(Bench::new().service("a").drop_in("x.service", &[]).handled(reload()), &[]);
+    says(
+        Bench::new().service("a").container("a.container", &[]).handled(reload()),
+        &["`a.service` is to reload when it changes, and does not say how"],
+    );
+    let timer = || one(&[]).unit("a.timer", &[("Timer", "OnCalendar", "daily")]);
+    says(timer().handled(reload()), &["`a.timer` cannot reload: a timer has nothing to read again"]);
+    says(timer().handled(on(OnChange::Nothing)), &[]);
+    let target = |change| one(&[]).unit("a.target", &[]).handled(on(change));
+    says(target(OnChange::StopStart), &["`a.target` is a target, and `on_change` is for what runs"]);
+    says(target(OnChange::Restart), &[]);
+}
+
+#[test]
+fn drop_ins_for_one_unit_mean_the_same_unless_the_unit_says_it() {
+    let on = |change| Handling { on_change: Some(change), ..Handling::default() };
+    let two = |bench: Bench| {
+        let bench = bench.drop_in("a.service", &[]).handled(on(OnChange::Nothing));
+        let other = UnitBody::DropIn("other".into(), Body::Sections(vec![]));
+        let bench = bench.service("b").item("unit(\"a.service\")", Noun::Unit(a_unit("a.service", other)));
+        bench.handled(on(OnChange::StopStart))
+    };
+    let disagree = ["two drop-ins for `a.service` say different things of a change of it"];
+    says(two(Bench::new().service("a")), &disagree);
+    says(two(one(&[])), &disagree);
+    says(two(one(&[]).handled(on(OnChange::Restart))), &[]);
+}
+
+#[test]
+fn ricks_own_units_are_nobody_elses() {
+    let own = |name: &str| format!("`{name}` is a unit of rick itself");
+    let whole = |name: &str| {
+        Noun::Unit(Unit { replaces: true, ..a_unit(name, UnitBody::Whole(Body::Sections(vec![]))) })
+    };
+    let bench = Bench::new()
+        .service("a")
+        .item("unit()", whole("rick.target"))
+        .item("mask()", Noun::Unit(a_unit("rick-resume.service", UnitBody::Mask)))
+        .drop_in("rick-rollback.timer", &[])
+        .runs("a.service", &[("Install", "Alias", "rick-rollback.service")])
+        .container("rick-switch.container", &[])
+        .runs("b.service", &[("Unit", "PartOf", "rick.target")]);
+    let names = [
+        "rick.target",
+        "rick-resume.service",
+        "rick-rollback.timer",
+        "rick-rollback.service",
+        "rick-switch.service",
+    ];
+    let expected = names.map(own);
+    says(bench, &expected.each_ref().map(String::as_str));
+}
+
+#[test]
+fn a_quadlet_takes_the_place_of_a_unit_knowingly_only() {
+    let bench = || Bench::new().service("a").container("dbus.container", &[]);
+    says(bench(), &["`dbus.service` would stand in the place of a unit that the host has already"]);
+    let mut knowingly = bench().evaluation();
+    let Noun::Quadlet(quadlet) = &mut knowingly.hosts[0].services[0].items[0].noun else { panic!() };
+    quadlet.replaces = true;
+    assert_eq!(check(&knowingly).1, []);
 }
 
 #[test]
@@ -254,7 +320,7 @@ proptest::proptest! {
         name in "[a-c@.:(ü]{0,6}(\\.service|\\.timer|\\.container|\\.pod)?",
         text in "(\\[(Unit|Service|Container|Timer)\\]\n|(After|User|Volume|Image|ExecStart|Unit|PublishPort|GroupAdd)=[a-c/:.@ü(\\\\ ]{0,9}\n|[^\n]{0,9}\n){0,12}",
     ) {
-        let quadlet = Noun::Quadlet(Quadlet { name: name.clone(), body: Body::Text(text.clone(), None) });
+        let quadlet = Noun::Quadlet(a_quadlet(&name, Body::Text(text.clone(), None)));
         let outcome = Bench::new().service("a").unit_file(&name, &text).unit_text("b.service", &text).item("q", quadlet).check();
         proptest::prop_assert!(!outcome.text.is_empty());
     }

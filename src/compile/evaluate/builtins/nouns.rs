@@ -15,12 +15,14 @@ use starlark::values::none::NoneOr;
 
 use super::super::tree::{folder_of, resolve};
 use super::{CURRENT, made, noun_of, place};
+use crate::bundle::manifest::OnChange;
 use crate::bundle::names::UNIT_TYPES;
 use crate::bundle::token::Token;
 use crate::compile::item::{
-    Body, Content, Directory, File, Group, Image, Noun, Port, Probe, ProbeTarget, Program, Quadlet, Secret,
+    self, Body, Content, Directory, File, Group, Handling, Image, Noun, Port, Program, Quadlet, Secret,
     Sections, TypeDropIn, Unit, UnitBody, User,
 };
+use crate::compile::similar::did_you_mean;
 use crate::compile::source::SourcePath;
 
 type Texts = UnpackList<String>;
@@ -91,18 +93,20 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             (NoneOr::None, NoneOr::Other(source)) => Content::Payload(source_path(eval, &source)?),
             _ => anyhow::bail!("give exactly one of `content = …` and `source = …`"),
         };
+        let file = File { name: name.to_owned(), content, object, stable, executable };
         let path = if stable {
-            format!("/var/lib/rick/current/etc/{object}/{name}")
+            format!("{}/{}", item::CURRENT, file.place())
         } else {
-            format!("{}/{name}", Token::Object(object.parse().map_err(anyhow::Error::msg)?))
+            format!("{}/{name}", Token::Object(file.object.parse().map_err(anyhow::Error::msg)?))
         };
-        let noun = Noun::File(File { name: name.to_owned(), content, object, stable, executable });
+        let noun = Noun::File(file);
         let (name, path) = (eval.heap().alloc(name), eval.heap().alloc(path));
         made(eval, &noun, &[("name", name), ("path", path)])
     }
 
     /// A systemd unit. `drop_in` makes it an addition to a unit of the distribution, and `follows` one that the distribution starts, not
-    /// rick; `replaces` says that it knowingly takes one's place.
+    /// rick; `replaces` says that it knowingly takes one's place. `on_change` is what a change of it does: `"restart"`, `"reload"`,
+    /// `"stop-start"` or `"nothing"`. The host is well without one that is `optional`; what a `barrier` does cannot be undone.
     fn unit<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(default = NoneOr::None)] sections: NoneOr<DictRef<'v>>,
@@ -112,8 +116,12 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = UnpackList::default())] reload_on: UnpackList<Value<'v>>,
         #[starlark(require = named, default = false)] replaces: bool,
         #[starlark(require = named, default = false)] follows: bool,
+        #[starlark(require = named, default = NoneOr::None)] on_change: NoneOr<String>,
+        #[starlark(require = named, default = false)] optional: bool,
+        #[starlark(require = named, default = false)] barrier: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
+        let handling = Handling { on_change: on_change_of(on_change)?, optional, barrier };
         let body = body(eval, sections, text, source)?;
         let body = match drop_in {
             NoneOr::None => UnitBody::Whole(body),
@@ -131,7 +139,8 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
                 _ => anyhow::bail!("`reload_on` takes what file() gave, not {}", file.get_type()),
             }
         }
-        let noun = Noun::Unit(Unit { name: name.to_owned(), body, reload_on: files, replaces, follows });
+        let noun =
+            Noun::Unit(Unit { name: name.to_owned(), body, reload_on: files, replaces, follows, handling });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
@@ -147,21 +156,27 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             reload_on: Vec::new(),
             replaces: true,
             follows: false,
+            handling: Handling::default(),
         });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
 
-    /// A Quadlet file.
+    /// A Quadlet file. `replaces`, `on_change`, `optional` and `barrier` are those of the unit that is made of it.
     fn quadlet<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(default = NoneOr::None)] sections: NoneOr<DictRef<'v>>,
         #[starlark(require = named, default = NoneOr::None)] text: NoneOr<String>,
         #[starlark(require = named, default = NoneOr::None)] source: NoneOr<String>,
+        #[starlark(require = named, default = false)] replaces: bool,
+        #[starlark(require = named, default = NoneOr::None)] on_change: NoneOr<String>,
+        #[starlark(require = named, default = false)] optional: bool,
+        #[starlark(require = named, default = false)] barrier: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        let noun =
-            Noun::Quadlet(Quadlet { name: name.to_owned(), body: body(eval, sections, text, source)? });
+        let handling = Handling { on_change: on_change_of(on_change)?, optional, barrier };
+        let body = body(eval, sections, text, source)?;
+        let noun = Noun::Quadlet(Quadlet { name: name.to_owned(), body, replaces, handling });
         let name = eval.heap().alloc(name);
         made(eval, &noun, &[("name", name)])
     }
@@ -252,21 +267,6 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         made(eval, &noun, &[("number", number)])
     }
 
-    /// Something that answers once the service is well: a Unix socket or a TCP address that accepts.
-    fn probe<'v>(
-        #[starlark(require = named, default = NoneOr::None)] unix: NoneOr<String>,
-        #[starlark(require = named, default = NoneOr::None)] tcp: NoneOr<String>,
-        #[starlark(require = named, default = 30)] timeout: u32,
-        eval: &mut Evaluator<'v, '_, '_>,
-    ) -> anyhow::Result<Value<'v>> {
-        let target = match (unix, tcp) {
-            (NoneOr::Other(path), NoneOr::None) => ProbeTarget::Unix(path),
-            (NoneOr::None, NoneOr::Other(address)) => ProbeTarget::Tcp(address),
-            _ => anyhow::bail!("give exactly one of `unix = …` and `tcp = …`"),
-        };
-        made(eval, &Noun::Probe(Probe { target, timeout_s: timeout }), &[])
-    }
-
     /// A program that the host must have before anything is touched.
     fn program<'v>(
         #[starlark(require = pos)] path: &str,
@@ -281,6 +281,27 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
 
 fn directory_of(path: &str, user: &str, group: &str, mode: u32) -> Directory {
     Directory { path: path.to_owned(), mode, user: user.to_owned(), group: group.to_owned() }
+}
+
+/// The words for what a change of a unit does.
+const ON_CHANGE: [(&str, OnChange); 4] = [
+    ("restart", OnChange::Restart),
+    ("reload", OnChange::Reload),
+    ("stop-start", OnChange::StopStart),
+    ("nothing", OnChange::Nothing),
+];
+
+fn on_change_of(word: NoneOr<String>) -> anyhow::Result<Option<OnChange>> {
+    let NoneOr::Other(word) = word else { return Ok(None) };
+    if let Some((_, on_change)) = ON_CHANGE.iter().find(|(known, _)| *known == word) {
+        return Ok(Some(*on_change));
+    }
+    let near = did_you_mean(&word, ON_CHANGE.iter().map(|(known, _)| *known));
+    let help = near.map_or(String::new(), |near| format!("\nhelp: {near}"));
+    anyhow::bail!(
+        "`on_change` can be `restart`, `reload`, `stop-start` or `nothing`, not `{}`{help}",
+        word.escape_debug()
+    )
 }
 
 /// A path in the source tree, as written in the file that calls.
