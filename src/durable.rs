@@ -130,6 +130,8 @@ pub fn try_lock(path: &Path) -> Result<Option<File>> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
+        // It may become the standard input of another process.
+        .read(true)
         .write(true)
         .mode(0o600)
         .open(path)

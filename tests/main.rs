@@ -8,6 +8,7 @@ mod bundle;
 mod docs;
 mod errors;
 mod forward_auth;
+mod hand_made;
 mod homelab;
 mod hosts;
 mod language;

@@ -68,7 +68,9 @@ fn units_are_well_formed(host: &Host) {
 }
 
 fn services_are_shut_in(host: &Host) {
-    let files = host.sh(&format!("find {UNITS}/ -maxdepth 1 -type f -name '*.service'"));
+    // But for that in which the activator itself runs: it may do what root may, as it does when root calls it.
+    let files =
+        host.sh(&format!("find {UNITS}/ -maxdepth 1 -type f -name '*.service' ! -name rick-resume.service"));
     for file in files.lines() {
         let analyze = ["systemd-analyze", "--no-pager", "security", "--offline=true", "--threshold=40", file];
         assert!(

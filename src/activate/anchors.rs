@@ -58,11 +58,16 @@ pub fn plant(state: &State, generation: &Generation) -> Result<()> {
     needed(generation).iter().try_for_each(|anchor| anchor.plant(state))
 }
 
-/// Removes the anchors that are planted.
+/// Removes the anchors that are planted, and the directory for one that hosts do not have by themselves.
 pub fn uproot(state: &State) -> Result<()> {
     for anchor in ALL {
         if anchor.found(state)? == Found::Ours {
-            durable::remove_file_if_there(&state.on_host(anchor.place))?;
+            let place = state.on_host(anchor.place);
+            durable::remove_file(&place)?;
+            if anchor.place == UNITS.place {
+                // Nobody else makes that. One that is not empty stays, which is what it should do.
+                let _ = place.parent().map(fs::remove_dir);
+            }
         }
     }
     Ok(())

@@ -142,6 +142,8 @@ pub enum Command {
         #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
     },
+    /// Give the host back: stop what rick runs, start what ran before, and remove all that is rick's. Data and accounts stay.
+    Uninstall,
     /// Keep the generation that waits for that: see --confirm-within.
     Confirm,
     /// Go on with a switch that was cut short: finish it, or go back. systemd calls this when the host boots and when a switch is not done

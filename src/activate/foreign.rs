@@ -120,7 +120,7 @@ fn find(
             match hides(&state.on_host(&place), read(definition).as_deref())? {
                 // What is in /run is gone with the next boot anyway.
                 Some(Conflict::Same) if !place.starts_with("/etc/") => {
-                    found.push(foreign(place, Conflict::Hides))
+                    found.push(foreign(place, Conflict::Hides));
                 }
                 Some(conflict) => found.push(foreign(place, conflict)),
                 None => {}
@@ -227,8 +227,10 @@ fn unit_of_quadlet(file: &Path, text: &str) -> Option<String> {
         _ => return None,
     };
     let named = text.lines().filter_map(|line| line.trim().split_once('='));
-    let named =
-        named.filter(|(key, _)| key.trim() == "ServiceName").map(|(_, name)| name.trim().to_owned()).last();
+    let named = named
+        .filter(|(key, _)| key.trim() == "ServiceName")
+        .map(|(_, name)| name.trim().to_owned())
+        .next_back();
     let usual = || if suffix.is_empty() { stem.to_owned() } else { format!("{stem}-{suffix}") };
     Some(named.filter(|name| !name.is_empty()).unwrap_or_else(usual) + ".service")
 }

@@ -62,7 +62,7 @@ pub fn load(
             .into());
         }
         report.line("load", name);
-        host.load_image(&state.images(), name, digest)?;
+        report.during(&format!("loading {name}"), || host.load_image(&state.images(), name, digest))?;
     }
     Ok(())
 }

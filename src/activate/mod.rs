@@ -62,6 +62,7 @@ pub mod terms;
 #[cfg(test)]
 mod testing;
 pub mod transaction;
+pub mod uninstall;
 pub mod validate;
 pub mod watch;
 

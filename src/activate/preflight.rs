@@ -59,7 +59,7 @@ fn versions(host: &dyn Host, manifest: &HostManifest) -> Result<Option<Refusal>>
                 Versioned::Podman => "Podman",
             };
             let (has, needs) = (shown(*program, version), shown(*program, needed.at_least));
-            let what = format!("this host has {name} {has}, and {} needs {needs}", needed.because);
+            let what = format!("this host has {name} {has}, and needs {needs} for {}", needed.because);
             refusals
                 .push(Refusal::new(what).help("say in the environment which system the host has: `os = …`"));
         }

@@ -2,6 +2,9 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::json;
@@ -12,6 +15,9 @@ use crate::bundle::names::UnitName;
 
 /// Where the journal of systemd listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// How often a terminal is told how long something has taken.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Where the lines go.
 pub struct Report {
@@ -129,6 +135,33 @@ impl Report {
     pub fn and_to_the_journal(mut self) -> Self {
         self.journal = UnixDatagram::unbound().ok().filter(|socket| socket.connect(JOURNAL).is_ok());
         self
+    }
+
+    /// Does something that may take long, and on a terminal says meanwhile how long it has taken.
+    pub fn during<T: Send>(&self, what: &str, work: impl FnOnce() -> T + Send) -> T {
+        // A line that wraps could not be taken back.
+        let what: String = what.chars().take(60).collect();
+        if !matches!(self.form, Form::Lines { .. }) || !io::stderr().is_terminal() {
+            return work();
+        }
+        let (done, is_done) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let begin = Instant::now();
+                let mut shown = false;
+                while is_done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    shown = true;
+                    // From the begin of the line, and nothing left of what stood there.
+                    let _ = write!(io::stderr(), "\r\x1b[K{what}, {} s", begin.elapsed().as_secs());
+                }
+                if shown {
+                    let _ = write!(io::stderr(), "\r\x1b[K");
+                }
+            });
+            let result = work();
+            drop(done);
+            result
+        })
     }
 
     /// One action: its verb and what it is done to.

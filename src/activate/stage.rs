@@ -102,8 +102,7 @@ fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>
     for (name, digest) in &realised.objects {
         link_below(staging, &format!("objects/{name}"), &Path::new("../../../store").join(digest.hex()))?;
     }
-    write_below(staging, &format!("units/{RESUME}"), resume_unit().as_bytes(), 0o644)?;
-    link_below(staging, &format!("units/multi-user.target.wants/{RESUME}"), &Path::new("..").join(RESUME))?;
+    write_resume(staging)?;
     for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
         durable::write_new(&staging.join(name), b"", 0o644)?;
     }
@@ -113,6 +112,12 @@ fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>
 
 /// The unit that looks at boot for a switch that was cut short.
 pub const RESUME: &str = "rick-resume.service";
+
+/// Every generation has it, that without rick too: the way there may have been cut short.
+fn write_resume(staging: &Path) -> Result<()> {
+    write_below(staging, &format!("units/{RESUME}"), resume_unit().as_bytes(), 0o644)?;
+    link_below(staging, &format!("units/multi-user.target.wants/{RESUME}"), &Path::new("..").join(RESUME))
+}
 
 /// It must not hold up the boot that it waits for, hence `exec`. That it went back (3) is what it is for.
 fn resume_unit() -> String {
@@ -135,6 +140,7 @@ fn ensure_empty_generation(state: &State) -> Result<()> {
     if !empty.is_dir() {
         let staging = state.incoming().join("empty");
         make_frame(&staging)?;
+        write_resume(&staging)?;
         for name in generation::FILES {
             durable::write_new(&staging.join(name), b"", 0o644)?;
         }

@@ -205,6 +205,13 @@ impl Claim {
             .try_for_each(|path| durable::remove_tree_if_there(path))
     }
 
+    /// Removes the directory, in which nothing but the lock may be left.
+    pub fn give_up(mut self) -> Result<()> {
+        self.made.push(self.state.directory());
+        drop(self);
+        Ok(())
+    }
+
     fn nothing_but_the_lock(&self) -> bool {
         fs::read_dir(self.state.directory())
             .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == "lock"))

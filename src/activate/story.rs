@@ -7,6 +7,8 @@ use anyhow::Result;
 
 use super::applied::Applied;
 use super::host::{Host, Verb};
+use super::journal::{self, Journal};
+use super::marks::Marks;
 use super::receive::HostNames;
 use super::refusal::help_for;
 use super::report::{Ending, Outcome, Report};
@@ -462,4 +464,147 @@ fn a_host_with_a_generation_of_the_format_before_goes_on_from_it() {
     fs::write(&manifest, old.to_string()).unwrap();
     assert!(story.activate(&first().file("etc/caddy/Caddyfile", "two")).changed);
     story.run(false, |run| run.roll_back(Some(1))).unwrap();
+}
+
+#[test]
+fn what_is_not_well_is_left_for_the_generation_before() {
+    let mut story = Story::begin();
+    story.activate(&two());
+    let changed = two().unit("a.service", Role::Run, "new", &[]).unit("c.service", Role::Run, "c", &[]);
+    story.host.broken.insert("c.service".parse().unwrap());
+    story.host.take();
+    story.host.timers.lock().unwrap().clear();
+    let outcome = story.activate(&changed);
+    assert_eq!(outcome.ending, Ending::RolledBack);
+    assert_eq!((outcome.generation, outcome.tried), (1, 2));
+    assert_eq!(outcome.problems[0].message, "c.service failed ()");
+    assert_eq!(
+        story.host.take(),
+        [
+            "daemon-reload",
+            "reset-failed",
+            "restart a.service",
+            "start c.service",
+            "stop c.service",
+            "reset-failed",
+            "daemon-reload",
+            "reset-failed",
+            "restart a.service",
+        ]
+    );
+    // PID 1 was told to see to the way there, and then to the way back, and at last to forget it.
+    assert_eq!(*story.host.timers.lock().unwrap(), [Some(900), Some(900), None]);
+    assert!(Journal::read(&story.state()).unwrap().is_none());
+    assert!(Marks::read(&story.state()).unwrap().is_bad(2));
+    assert!(!story.activate(&two()).changed);
+}
+
+#[test]
+fn past_a_barrier_the_host_stays() {
+    let mut story = Story::begin();
+    let with = |text: &str| {
+        two().unit("app.service", Role::Run, text, &[]).said("app.service", |app| app.barrier = true)
+    };
+    story.host.broken.insert("app.service".parse().unwrap());
+    assert_eq!(
+        story.activate(&with("1")).ending,
+        Ending::RolledBack,
+        "nothing was there before that could not go on"
+    );
+    story.host.broken.clear();
+    story.activate(&with("1"));
+    story.host.broken.insert("app.service".parse().unwrap());
+    let outcome = story.activate(&with("2"));
+    let reason = "what app.service did when it was started cannot be undone by going back";
+    assert_eq!(outcome.ending, Ending::NotWell { reason: reason.to_owned() });
+    assert_eq!(outcome.generation, outcome.tried);
+    // What else changes beside it can be undone.
+    story.host.broken.clear();
+    story.activate(&with("2"));
+    story.host.broken.insert("c.service".parse().unwrap());
+    assert_eq!(story.activate(&with("2").unit("c.service", Role::Run, "c", &[])).ending, Ending::RolledBack);
+}
+
+#[test]
+fn what_the_host_is_well_without_is_a_warning() {
+    let mut story = Story::begin();
+    story.host.broken.insert("b.service".parse().unwrap());
+    let outcome = story.activate(&two().said("b.service", |unit| unit.optional = true));
+    assert_eq!(outcome.ending, Ending::Done);
+    assert!(outcome.problems.is_empty());
+    assert_eq!(outcome.warnings[0].message, "b.service failed ()");
+}
+
+#[test]
+fn a_serial_does_not_go_back_unless_that_is_wanted() {
+    let story = Story::begin();
+    story.activate(&two().serial(7));
+    let why = |build: &Build| story.refused(&build.bundle()).to_string();
+    assert_eq!(why(&first().serial(6)), "the bundle has serial 6, and this host had 7 already");
+    assert_eq!(why(&first()), "the bundle has no serial, and this host had 7 already");
+    let bundle = first().serial(6).bundle();
+    let allowed = story.run(false, |run| {
+        run.allow_older = true;
+        run.activate(bundle.as_slice())
+    });
+    assert_eq!(allowed.unwrap().ending, Ending::Done);
+    assert!(why(&two().serial(6)).contains("had 7 already"), "the highest is remembered");
+    story.activate(&two().serial(8));
+}
+
+#[test]
+fn what_the_hosts_own_programs_do_not_take_is_refused() {
+    let mut story = Story::begin();
+    let build =
+        first().validated("/usr/bin/check /var/lib/rick/current/etc/caddy/Caddyfile", "etc/caddy/Caddyfile");
+    // Accounts are made before.
+    story.activate(&two().file("sysusers.conf", "u app\n").user("app", None));
+    story.host.picky = true;
+    assert_eq!(story.refused(&build.bundle()).to_string(), "it says no");
+    story.host.picky = false;
+    story.host.judged.lock().unwrap().clear();
+    story.activate(&build);
+    let judged = std::mem::take(&mut *story.host.judged.lock().unwrap());
+    let units = story.state().generation(2).join("units");
+    let unit = |name: &str| units.join(name).display().to_string();
+    assert_eq!(
+        judged,
+        [
+            unit("app.service"),
+            unit("caddy.service"),
+            unit("rick.target"),
+            "/usr/bin/check /var/lib/rick/gens/2/etc/caddy/Caddyfile".to_owned()
+        ]
+    );
+    // What did not change was judged then.
+    story.activate(&build.clone().unit("app.service", Role::Run, "changed", &[]));
+    assert_eq!(story.host.judged.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_program_that_is_too_old_is_refused() {
+    let mut story = Story::begin();
+    story.host.version = Some((4, 3));
+    let build = two().needs_podman((5, 0), "`Notify=healthy` of `a.container`");
+    let refused = story.refused(&build.bundle()).to_string();
+    assert_eq!(refused, "this host has Podman 4.3, and needs 5.0 for `Notify=healthy` of `a.container`");
+    story.host.version = Some((5, 0));
+    story.activate(&build);
+}
+
+#[test]
+fn a_generation_that_nobody_confirms_is_left() {
+    let story = Story::begin();
+    story.activate(&two());
+    let terms = || Terms { confirm_within_s: Some(2), ..Terms::default() };
+    let changed = two().unit("a.service", Role::Run, "new", &[]);
+    let ending =
+        |build: &Build| story.run_on(false, terms(), |run| run.activate(build.bundle().as_slice())).unwrap();
+    let outcome = ending(&changed);
+    assert_eq!((outcome.ending, outcome.generation), (Ending::RolledBack, 1));
+    assert_eq!(outcome.problems[0].message, "nobody confirmed it within 2 s");
+    // Said before it was asked for, it is no confirmation of this one.
+    journal::say_confirmed(&story.state(), 2).unwrap();
+    assert_eq!(ending(&changed).ending, Ending::RolledBack);
+    assert!(story.run(false, |run| run.confirm().map(Conclusion::Here)).is_err());
 }

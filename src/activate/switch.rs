@@ -266,7 +266,8 @@ impl Switch<'_> {
         let units: Vec<UnitName> = units.collect();
         let what = format!("{} services for {:.0} s", units.len(), window.as_secs_f32().ceil());
         self.report.line("watch", &what);
-        let watched = watch::watch(self.host, &units, live, window)?;
+        let host = self.host;
+        let watched = self.report.during("watching", || watch::watch(host, &units, live, window))?;
         let mut problems = self.judge(&watched.states);
         for unit in &watched.unsteady {
             let known = problems.iter().any(|problem| problem.unit.as_ref() == Some(unit));
@@ -377,7 +378,10 @@ impl Switch<'_> {
         if units.is_empty() {
             return None;
         }
-        self.host.run_jobs(verb, units).err().map(|error| format!("{error:#}"))
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        let what = format!("{} {}", verb.word(), names.join(" "));
+        let done = self.report.during(&what, || self.host.run_jobs(verb, units));
+        done.err().map(|error| format!("{error:#}"))
     }
 
     fn tell(&mut self, verb: Verb) {

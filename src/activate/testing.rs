@@ -14,7 +14,8 @@ use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::layer::Files;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
-    Accounts, Check, FORMAT, FileEntry, HostManifest, Probe, Program, Role, UnitEntry, Versioned,
+    Accounts, Check, FORMAT, FileEntry, HostManifest, Needed, Probe, Program, Role, UnitEntry, Validation,
+    Versioned,
 };
 use crate::bundle::names::UnitName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
@@ -123,6 +124,34 @@ impl Build {
     pub(crate) fn needs(mut self, path: &str, package: &str, service: &str) -> Self {
         let program = Program { package: package.to_owned(), needed_by: vec![service.parse().unwrap()] };
         self.manifest.programs.insert(path.parse().unwrap(), program);
+        self
+    }
+
+    pub(crate) fn serial(mut self, serial: u64) -> Self {
+        self.manifest.serial = Some(serial);
+        self
+    }
+
+    /// Changes what is said of a unit that it has.
+    pub(crate) fn said(mut self, name: &str, change: impl FnOnce(&mut UnitEntry)) -> Self {
+        let entry = self.manifest.units.iter_mut().find(|unit| unit.name.as_str() == name);
+        change(entry.expect("the build has it"));
+        self
+    }
+
+    /// A program of the host judges a file.
+    pub(crate) fn validated(mut self, command: &str, file: &str) -> Self {
+        self.manifest.validations.push(Validation {
+            service: "app".parse().unwrap(),
+            command: command.split(' ').map(str::to_owned).collect(),
+            files: vec![file.parse().unwrap()],
+        });
+        self
+    }
+
+    pub(crate) fn needs_podman(mut self, at_least: (u32, u32), because: &str) -> Self {
+        let needed = Needed { at_least, because: because.to_owned() };
+        self.manifest.versions.insert(Versioned::Podman, needed);
         self
     }
 
@@ -347,7 +376,7 @@ impl Host for Recording {
                 Verb::Restart | Verb::Start => running.insert(unit.clone()),
             };
         }
-        if units.iter().any(|unit| self.broken.contains(unit)) {
+        if verb != Verb::Stop && units.iter().any(|unit| self.broken.contains(unit)) {
             bail!("systemctl failed");
         }
         Ok(())

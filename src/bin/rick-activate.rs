@@ -66,6 +66,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Confirm) => {
             concluded(arguments, |activation| activation.confirm().map(Conclusion::Here))
         }
+        Some(Command::Uninstall) => concluded(arguments, |activation| activation.uninstall()),
         Some(Command::Resume { overdue }) => {
             concluded(arguments, |activation| activation.resume(*overdue).map(Conclusion::Here))
         }
