@@ -30,21 +30,11 @@ fn is_under_way(host: &Host) -> bool {
 }
 
 /// No switch is under way, and PID 1 waits for none.
-#[track_caller]
 fn is_settled(host: &Host) {
     assert!(!is_under_way(host));
-    assert_eq!(
-        host.ok(&[
-            "systemctl",
-            "list-units",
-            "--all",
-            "--plain",
-            "--no-legend",
-            "rick-rollback*",
-            "rick-switch*"
-        ]),
-        ""
-    );
+    let list =
+        ["systemctl", "list-units", "--all", "--plain", "--no-legend", "rick-rollback*", "rick-switch*"];
+    wait_for("the end of rick's own units", || host.ok(&list).is_empty());
 }
 
 /// A host with generation 1: `a`, and `b` after it.
@@ -163,9 +153,6 @@ fn a_switch_that_is_not_done_in_time_is_undone_by_systemd() {
     assert!(said.contains("the switch was ended before it was done"), "{said}");
     assert!(begin.elapsed() < Duration::from_secs(25));
     assert_eq!(current(&host), "gens/1");
-    wait_for("the last of it", || {
-        host.ok(&["systemctl", "list-units", "--plain", "--no-legend", "rick-rollback*"]).is_empty()
-    });
     is_settled(&host);
     is_well(&host);
     assert_eq!(host.property("b.service", "ActiveState"), "active");
@@ -224,6 +211,53 @@ fn a_generation_that_nobody_confirms_does_not_stay() {
     is_well(&host);
     let pid = host.property("a.service", "MainPID");
     assert!(host.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ")).contains("N=2"));
+}
+
+#[test]
+fn a_connection_that_breaks_breaks_no_switch() {
+    require_hosts!();
+    let (lab_host, tree) = settled();
+    let admin = Host::boot("admin");
+    admin.join(&lab_host);
+    admin.ok(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519"]);
+    lab_host.write("/root/.ssh/authorized_keys", admin.read("/root/.ssh/id_ed25519.pub"));
+    lab_host.sh("chmod 700 /root/.ssh; chmod 600 /root/.ssh/authorized_keys; ssh-keygen -A; systemctl start ssh.service");
+    // As a connection that is cut is noticed sooner or later.
+    let ssh = "ssh -o StrictHostKeyChecking=no -o ServerAliveInterval=2 -o ServerAliveCountMax=3";
+    let over_ssh = |options: &str| {
+        admin.push(&tree.bundle("lab"), "/root/bundle.tar");
+        admin.command(&["bash", "-c", &format!("{ssh} lab rick-activate - {options} < /root/bundle.tar")])
+    };
+
+    // Somebody closes the lid.
+    describe(
+        &tree,
+        &ab("Environment=N=1", "ExecStartPre=/bin/ip link set wire up\nExecStartPre=/bin/sleep 3"),
+    );
+    let mut session = over_ssh("--settle=0").stdout(Stdio::null()).spawn().unwrap();
+    wait_for("b", || lab_host.property("b.service", "ActiveState") == "activating");
+    admin.ok(&["pkill", "--signal=KILL", "ssh"]);
+    assert!(!session.wait().unwrap().success());
+    wait_for("the end of the switch", || !is_under_way(&lab_host));
+    assert_eq!(current(&lab_host), "gens/2");
+    assert_eq!(lab_host.property("b.service", "ActiveState"), "active");
+    is_settled(&lab_host);
+
+    // The new generation takes the network down: nobody can confirm it.
+    let cuts = "ExecStart=\nExecStart=/bin/sh -c 'ip link set wire down; exec sleep infinity'";
+    describe(&tree, &ab("Environment=N=2", cuts));
+    let mut session = over_ssh("--settle=1 --confirm-within=10").stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the cut", || {
+        lab_host.run(&["grep", "-q", "confirming", "/var/lib/rick/journal.json"]).status.success()
+    });
+    assert!(!admin.sh("cat /sys/class/net/wire/carrier || echo down").contains('1'));
+    assert_ne!(session.wait().unwrap().code(), Some(0), "nobody may take this for a success");
+    wait_for("the way back", || !is_under_way(&lab_host));
+    assert_eq!(current(&lab_host), "gens/2");
+    let said = admin.ok(&["bash", "-c", &format!("{ssh} lab rick-activate list")]);
+    assert!(said.contains("* 2"), "the way to the host is there again: {said}");
+    is_settled(&lab_host);
+    is_well(&lab_host);
 }
 
 #[test]

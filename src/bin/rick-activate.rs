@@ -66,6 +66,8 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Confirm) => {
             concluded(arguments, |activation| activation.confirm().map(Conclusion::Here))
         }
+        // The method itself would be for one lifetime only.
+        #[allow(clippy::redundant_closure_for_method_calls)]
         Some(Command::Uninstall) => concluded(arguments, |activation| activation.uninstall()),
         Some(Command::Resume { overdue }) => {
             concluded(arguments, |activation| activation.resume(*overdue).map(Conclusion::Here))

@@ -127,6 +127,26 @@ impl Host {
         self.wait_for_off();
     }
 
+    /// Lays a wire to another host: this one is 10.9.0.1 on it, the other 10.9.0.2, and `/etc/hosts` of both know it. Gone with the power
+    /// of either.
+    pub(crate) fn join(&self, other: &Self) {
+        let script = r#"
+            ip link add name wire netns "$1" type veth peer name wire netns "$2"
+            for end in "$1 1" "$2 2"; do
+                read -r pid number <<< "$end"
+                nsenter --target="$pid" --net ip address add "10.9.0.$number/24" dev wire
+                nsenter --target="$pid" --net ip link set wire up
+            done"#;
+        let pids = [self.leader().to_string(), other.leader().to_string()];
+        let output =
+            Command::new("bash").args(["-euo", "pipefail", "-c", script, "join"]).args(&pids).output();
+        let output = output.expect("bash runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for host in [self, other] {
+            host.sh(&format!("printf '10.9.0.1 {}\n10.9.0.2 {}\n' >> /etc/hosts", self.name, other.name));
+        }
+    }
+
     fn wait_for_off(&mut self) {
         let power = self.power.as_mut().expect("the host is running");
         let ended = wait_for_end(&mut power.supervisor, OFF_TIMEOUT);
