@@ -11,6 +11,7 @@ mod forward_auth;
 mod hand_made;
 mod homelab;
 mod hosts;
+mod invariants;
 mod language;
 mod policy;
 mod refusals;

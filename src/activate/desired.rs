@@ -132,27 +132,27 @@ const TAKEN_ON_RELOAD: [&str; 17] = [
     "StartLimitIntervalSec",
 ];
 
-/// What of a definition a running unit would have to be restarted for: no comments, no `[Install]`, nothing of [`TAKEN_ON_RELOAD`].
+/// What of a definition a running unit would have to be restarted for: no comments, no `[Install]`, nothing of [`TAKEN_ON_RELOAD`]. Each
+/// setting stands after its section, so that a section of which nothing counts is as good as none.
 fn what_counts(definition: &[u8]) -> Vec<u8> {
-    let (mut kept, mut section, mut keeps) = (Vec::new(), b"".as_slice(), true);
+    let (mut kept, mut section, mut keeps) = (Vec::new(), b"".as_slice(), false);
     let mut continues = false;
-    for line in definition.split_inclusive(|&byte| byte == b'\n') {
-        let text = line.trim_ascii();
-        if !continues {
-            if text.is_empty() || text.starts_with(b"#") || text.starts_with(b";") {
-                continue;
-            }
-            if text.starts_with(b"[") {
-                section = text;
-            }
-            keeps = section != b"[Install]" && !(section == b"[Unit]" && is_taken_on_reload(text));
-        } else if text.starts_with(b"#") || text.starts_with(b";") {
-            // A comment in the middle of a value is skipped, and the value goes on.
+    for line in definition.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
+        // A comment in the middle of a value is skipped, and the value goes on.
+        if line.starts_with(b"#") || line.starts_with(b";") || (line.is_empty() && !continues) {
             continue;
         }
-        continues = text.ends_with(b"\\");
+        if line.starts_with(b"[") && !continues {
+            section = line;
+            continue;
+        }
+        if !continues {
+            keeps = section != b"[Install]" && !(section == b"[Unit]" && is_taken_on_reload(line));
+            kept.extend_from_slice(if keeps { section } else { b"" });
+        }
+        continues = line.ends_with(b"\\");
         if keeps {
-            kept.extend_from_slice(text);
+            kept.extend_from_slice(line);
             kept.push(b'\n');
         }
     }
@@ -178,8 +178,9 @@ mod tests {
                     [Service]\nExecStart=/bin/a \\\n# why\n  --b\nOnFailure=kept\n[Install]\nWantedBy=x.target\n";
         assert_eq!(
             counts(unit),
-            "[Unit]\nWants=b.service\n[Service]\nExecStart=/bin/a \\\n--b\nOnFailure=kept\n"
+            "[Unit]Wants=b.service\n[Service]ExecStart=/bin/a \\\n--b\n[Service]OnFailure=kept\n"
         );
+        assert_eq!(counts("[Unit]\nDescription=A\n[Service]\nUser=a"), counts("[Service]\nUser=a\n"));
         assert_ne!(counts("[Service]\nExecStart=/bin/a"), counts("[Service]\nExecStart=/bin/b"));
     }
 }

@@ -272,7 +272,7 @@ pub(super) fn run(command: &mut Command) -> Result<String> {
 /// Runs a program that a bundle names, in a service of its own that may only look: with the rights of `user`, or of nobody.
 fn look(program: &[String], user: Option<&AccountName>, more: &[&str]) -> Result<()> {
     let mut command = Command::new("systemd-run");
-    command.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"]);
+    command.args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec", "--setenv=HOME=/tmp"]);
     match user {
         Some(user) => command.arg(format!("--uid={user}")),
         None => command.arg("--property=DynamicUser=yes"),
