@@ -138,6 +138,18 @@ fn a_switch_goes_on_without_the_one_who_called() {
     assert_eq!(current(&host), "gens/3");
     is_settled(&host);
     is_well(&host);
+
+    // Somebody ends it: whoever called goes back at once.
+    describe(&tree, &ab("Environment=N=3", "Environment=N=3\nExecStartPre=/bin/sleep 2"));
+    push(&host, &tree, "lab");
+    let session =
+        host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("b", || host.property("b.service", "ActiveState") == "activating");
+    host.ok(&["systemctl", "stop", "rick-switch.service"]);
+    ends_with(&session.wait_with_output().unwrap(), 3);
+    assert_eq!(current(&host), "gens/3");
+    is_settled(&host);
+    is_well(&host);
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Host for Directory {
         Ok(())
     }
 
-    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<u8> {
+    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<Option<u8>> {
         refuse!("nothing runs in a directory")
     }
 

@@ -5,20 +5,22 @@
 //! standard output and error of the caller, as long as there is one.
 
 use std::fs;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::cli::ROLLED_BACK;
-use super::journal::Journal;
+use super::journal::{Journal, Phase};
 use super::marks::Marks;
-use super::refusal::refuse;
 use super::state::{Claim, State};
 use super::{Activation, Conclusion, Failure, generation};
 use crate::durable;
 
-/// How often the caller looks whether PID 1 is done with the way back.
+/// How often the caller looks whether the way back is done.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long PID 1 has to begin with it, before the caller does.
+const TURN: Duration = Duration::from_secs(3);
 
 impl Activation<'_> {
     pub(super) fn hand_over(
@@ -30,33 +32,38 @@ impl Activation<'_> {
         let lock = keep_program(&self.state).and_then(|()| claim.share()).map_err(Failure::Refused)?;
         let arguments = [&["switch-to".to_owned(), number.to_string()], arguments].concat();
         let code = self.host.run_apart(&self.state.program(), &arguments, lock).map_err(Failure::Refused)?;
-        let code = self.see_it_end(claim, number, code).map_err(Failure::Halfway)?;
-        Ok(Conclusion::Apart(code))
+        if let (Some(code), None) = (code, Journal::read(&self.state).map_err(Failure::Halfway)?) {
+            return Ok(Conclusion::Apart(code));
+        }
+        claim.let_go().map_err(Failure::Halfway)?;
+        self.see_it_end(number)
     }
 
-    /// The service may have been ended from outside, by PID 1 at its deadline or by a person: what became of the switch then is not in
-    /// its exit code.
-    fn see_it_end(&mut self, claim: &Claim, number: u32, code: u8) -> Result<u8> {
-        if Journal::read(&self.state)?.is_none() {
-            return Ok(code);
-        }
-        claim.let_go()?;
-        self.report.line("wait", "for systemd: the switch was ended before it was done");
+    /// The service was ended from outside, by PID 1 at the deadline or by a person, or it broke off: what becomes of the switch is not in its
+    /// exit code. If nobody else goes back, the caller does.
+    fn see_it_end(&mut self, number: u32) -> Result<Conclusion, Failure> {
         let begin = Instant::now();
-        // As long as PID 1 may take to begin, and then to go back.
-        let patience = Duration::from_secs(2 * u64::from(self.terms.deadline_s) + 60);
-        while Journal::read(&self.state)?.is_some() {
-            if begin.elapsed() > patience {
-                refuse!("the switch to generation {number} is not done, and nobody goes on with it");
+        let mut told = false;
+        while let Some(journal) = Journal::read(&self.state).map_err(Failure::Halfway)? {
+            if !mem::replace(&mut told, true) {
+                self.report.line("wait", "for the way back: the switch was ended before it was done");
+            }
+            let waits = journal.phase == Phase::Confirming;
+            if !waits
+                && begin.elapsed() > TURN
+                && let Some(_claim) = Claim::try_take(&self.state).map_err(Failure::Halfway)?
+            {
+                return self.go_on(journal, true).map(Conclusion::Here);
             }
             self.host.pause(LOOK);
         }
-        let current = generation::current_number(&self.state)?.unwrap_or(0);
-        if current == number && Marks::read(&self.state)?.is_good(number) {
-            return Ok(0);
+        let current = generation::current_number(&self.state).map_err(Failure::Halfway)?.unwrap_or(0);
+        let marks = Marks::read(&self.state).map_err(Failure::Halfway)?;
+        if current == number && marks.is_good(number) {
+            return Ok(Conclusion::Apart(0));
         }
         self.report.line("rolled back:", &format!("generation {current} is current again"));
-        Ok(ROLLED_BACK)
+        Ok(Conclusion::Apart(ROLLED_BACK))
     }
 }
 

@@ -51,8 +51,9 @@ pub trait Host: Sync {
     /// Ends a switch that some other process is in the middle of; the lock is free afterwards.
     fn end_switch(&self) -> Result<()>;
 
-    /// Runs a program as a service of PID 1, with `lock` as its standard input and the output of this process; gives its exit code.
-    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<u8>;
+    /// Runs a program as a service of PID 1 to its end, with `lock` as its standard input and the output of this process; gives its exit
+    /// code, if that can be known.
+    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<Option<u8>>;
 
     /// The version of a program, if the host has it.
     fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>>;

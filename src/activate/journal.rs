@@ -59,11 +59,6 @@ impl Journal {
         durable::replace_file(&state.journal(), &oci::canonical_json(self)?, 0o644)
     }
 
-    /// There is a generation to go back to, and going back is wanted.
-    pub fn can_go_back(&self) -> bool {
-        self.terms.go_back && self.from != self.to
-    }
-
     /// Why the host keeps the new generation though it is not well; `None`: it goes back.
     pub fn reason_to_stay(&self) -> Option<String> {
         if self.from == self.to {

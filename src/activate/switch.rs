@@ -14,7 +14,7 @@ use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
-use super::host::{Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::journal::Journal;
 use super::plan::{self, Plan, Reason, Situation, Skip, Step};
 use super::probe;
@@ -76,9 +76,14 @@ impl Switch<'_> {
         self.replan(&live);
         self.note_barriers()?;
         problems.extend(self.make_directories());
-        let complaints = self.act(&live);
-        let acted = Instant::now();
+        let mut complaints = self.act(&live);
         live = self.look()?;
+        let coming = self.coming_up(&live);
+        if !coming.is_empty() {
+            complaints.extend(self.jobs(Verb::Start, &coming));
+            live = self.look()?;
+        }
+        let acted = Instant::now();
         let judged = self.judge(&live);
         problems.extend(self.let_go(&live));
         self.record(&live, &judged);
@@ -212,6 +217,16 @@ impl Switch<'_> {
         complaints
     }
 
+    /// What is coming up though nothing here started it: a run that was killed did, or the boot. To start it again is to wait for it.
+    fn coming_up(&self, live: &BTreeMap<UnitName, UnitState>) -> Vec<UnitName> {
+        let comes = |unit: &&Wanted| {
+            let state = live.get(&unit.name);
+            unit.role == Role::Run
+                && state.is_some_and(|state| state.active == ActiveState::Activating && !state.auto_restart)
+        };
+        self.desired.units.iter().filter(comes).map(|unit| unit.name.clone()).collect()
+    }
+
     /// systemd counts starts, and refuses the sixth within ten seconds: those of others shall not count against this switch.
     fn reset_limits(&self) {
         let counted =
@@ -259,9 +274,9 @@ impl Switch<'_> {
 
     /// Watches the services, and judges all units once more.
     fn watch(&mut self, live: BTreeMap<UnitName, UnitState>, window: Duration) -> Result<Vec<Problem>> {
-        let watched = |unit: &&Wanted| {
-            unit.name.kind() == "service" && unit.role == Role::Run && stirs(&live, &unit.name)
-        };
+        let minded = |unit: &Wanted| unit.role == Role::Run || self.step_of(&unit.name).is_some();
+        let watched =
+            |unit: &&Wanted| unit.name.kind() == "service" && minded(unit) && stirs(&live, &unit.name);
         let units = self.desired.units.iter().filter(watched).map(|unit| unit.name.clone());
         let units: Vec<UnitName> = units.collect();
         let what = format!("{} services for {:.0} s", units.len(), window.as_secs_f32().ceil());

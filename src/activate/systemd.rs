@@ -32,6 +32,8 @@ const ONLY_LOOKS: [&str; 6] = [
 ];
 /// Turns Quadlets into units; the same place on Debian and Arch.
 const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
+/// How often one looks whether a service is over.
+const LOOK: Duration = Duration::from_millis(200);
 /// The service that a switch runs as.
 const SERVICE: &str = "rick-switch.service";
 /// What the names of the timers begin with that go back when a switch is not done in time.
@@ -130,7 +132,7 @@ impl Host for Systemd {
     }
 
     /// Killed, it is started again and goes on where the journal says; a panic is no such end.
-    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<u8> {
+    fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<Option<u8>> {
         let mut command = Command::new("systemd-run");
         command
             .args(["--quiet", "--wait", "--pipe", "--collect", "--service-type=exec"])
@@ -147,7 +149,17 @@ impl Host for Systemd {
             .args(arguments)
             .stdin(lock);
         let status = command.status().context("cannot run systemd-run")?;
-        Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+        let service = [SERVICE.parse().map_err(Refusal::new)?];
+        let runs =
+            || -> Result<bool> { Ok(self.unit_states(&service)?.first().is_some_and(UnitState::runs)) };
+        if !runs()? {
+            return Ok(status.code().and_then(|code| u8::try_from(code).ok()));
+        }
+        // systemd-run lost sight of it, and nobody will tell its exit code.
+        while runs()? {
+            self.pause(LOOK);
+        }
+        Ok(None)
     }
 
     fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>> {

@@ -409,7 +409,7 @@ impl Host for Recording {
         Ok(())
     }
 
-    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<u8> {
+    fn run_apart(&self, _program: &Path, _arguments: &[String], _lock: File) -> Result<Option<u8>> {
         bail!("there is nobody else")
     }
 

@@ -20,6 +20,8 @@ use super::{Activation, Failure, images};
 
 /// How often the one who waits for a confirmation looks for it.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often one looks whether whoever holds the lock is done with it.
+const PATIENCE: u32 = 100;
 /// How long PID 1 waits beyond what the waiting process does, in seconds: it only steps in if that is gone.
 const GRACE_S: u32 = 5;
 
@@ -68,7 +70,7 @@ impl Activation<'_> {
         if overdue {
             self.host.end_switch().map_err(Failure::Refused)?;
         }
-        let _claim = Claim::take(&self.state).map_err(Failure::Refused)?;
+        let _claim = self.claim_soon(overdue).map_err(Failure::Refused)?;
         if let Some(journal) = Journal::read(&self.state).map_err(Failure::Refused)? {
             return self.go_on(journal, overdue);
         }
@@ -76,10 +78,23 @@ impl Activation<'_> {
         self.settled().map_err(Failure::Refused)
     }
 
-    fn go_on(&mut self, mut journal: Journal, overdue: bool) -> Result<Outcome, Failure> {
+    /// Whoever called the switch that was ended may hold the lock for a moment yet.
+    fn claim_soon(&self, overdue: bool) -> Result<Claim> {
+        for _ in 0..if overdue { PATIENCE } else { 0 } {
+            if let Some(claim) = Claim::try_take(&self.state)? {
+                return Ok(claim);
+            }
+            self.host.pause(LOOK);
+        }
+        Claim::take(&self.state)
+    }
+
+    /// Goes on with the switch that the journal speaks of. The lock is held.
+    pub(super) fn go_on(&mut self, mut journal: Journal, overdue: bool) -> Result<Outcome, Failure> {
         let here = (|| Ok((self.host.boot_id()?, generation::current_number(&self.state)?)))();
         let (boot, current) = here.map_err(Failure::Refused)?;
         let rebooted = boot != journal.boot_id;
+        self.terms = journal.terms.clone();
         let confirmed = journal::is_confirmed(&self.state, journal.to).map_err(Failure::Refused)?;
         match &journal.phase {
             Phase::Confirming if confirmed => {
@@ -105,7 +120,6 @@ impl Activation<'_> {
             }
             Phase::Switching => {
                 boot.clone_into(&mut journal.boot_id);
-                self.terms = journal.terms.clone();
                 let approach = self.approach(journal.to);
                 let gone = approach.and_then(|approach| self.go(&mut journal, approach));
                 self.end(journal, gone)
@@ -127,8 +141,7 @@ impl Activation<'_> {
             refuse!("there is nothing to confirm yet: the switch to generation {} is not done", journal.to);
         }
         journal::say_confirmed(&self.state, journal.to)?;
-        // As long as whoever holds the lock may take to look.
-        for _ in 0..100 {
+        for _ in 0..PATIENCE {
             if let Some(_claim) = Claim::try_take(&self.state)? {
                 return match Journal::read(&self.state)? {
                     Some(left) if left == journal => self.good(&journal, Arrival::default()),
@@ -162,9 +175,7 @@ impl Activation<'_> {
             crossed: Vec::new(),
         };
         journal.write(&self.state)?;
-        if journal.can_go_back()
-            && let Err(error) = self.host.arm(&self.state.program(), self.terms.deadline_s)
-        {
+        if let Err(error) = self.host.arm(&self.state.program(), self.terms.deadline_s) {
             if unfinished.is_none() {
                 self.forget()?;
             }
