@@ -31,7 +31,8 @@ impl Activation<'_> {
     ) -> Result<Conclusion, Failure> {
         let lock = keep_program(&self.state).and_then(|()| claim.share()).map_err(Failure::Refused)?;
         let arguments = [&["switch-to".to_owned(), number.to_string()], arguments].concat();
-        let code = self.host.run_apart(&self.state.program(), &arguments, lock).map_err(Failure::Refused)?;
+        // From here on nobody but the service knows whether it was refused.
+        let code = self.host.run_apart(&self.state.program(), &arguments, lock).map_err(Failure::Halfway)?;
         if let (Some(code), None) = (code, Journal::read(&self.state).map_err(Failure::Halfway)?) {
             return Ok(Conclusion::Apart(code));
         }

@@ -131,7 +131,7 @@ impl Activation<'_> {
 
     /// After a refusal: a host that rick never switched keeps nothing of what was made for it.
     fn leave_as_it_was(&self, claim: &Claim) -> Result<()> {
-        if !claim.is_first() {
+        if !claim.is_first() || Journal::read(&self.state)?.is_some() {
             return Ok(());
         }
         anchors::uproot(&self.state)?;
@@ -153,7 +153,7 @@ impl Activation<'_> {
     fn switch_to(&mut self, target: &Target, claim: Option<&Claim>) -> Result<Conclusion, Failure> {
         let outcome = self.go_to(target, claim);
         if is_refusal(&outcome) {
-            target.discard().map_err(Failure::Refused)?;
+            target.discard(&self.state).map_err(Failure::Refused)?;
         }
         outcome
     }

@@ -10,12 +10,14 @@ use anyhow::Result;
 use super::accounts::{HostAccounts, Ids, Remembered};
 use super::desired::Desired;
 use super::generation::{self, Generation};
+use super::journal::Journal;
 use super::layer::Files;
 use super::marks::Marks;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::refusal::Refusal;
 use super::stage::{self, Staged};
+use super::state::State;
 use super::{Activation, anchors, check, foreign, images, layer, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
@@ -214,9 +216,12 @@ impl Target {
         })
     }
 
-    /// Takes back what this run made, after a refusal.
-    pub(super) fn discard(&self) -> Result<()> {
-        discard(&self.made)
+    /// Takes back what this run made, after a refusal. Whatever is said, not what the host has, or is on the way to.
+    pub(super) fn discard(&self, state: &State) -> Result<()> {
+        let current = generation::current_number(state)? == Some(self.number);
+        let journal = Journal::read(state)?;
+        let under_way = journal.is_some_and(|journal| [journal.from, journal.to].contains(&self.number));
+        if current || under_way { Ok(()) } else { discard(&self.made) }
     }
 }
 
