@@ -1,4 +1,4 @@
-//! What always holds on a host that rick switches, as far as no other file is about it. `docs/crash-safety.md` lists them all.
+//! What always holds on a host that rick switches, as far as no other file is about it. `docs/invariants.md` lists it all.
 
 use std::process::Output;
 
