@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::gc::KEEP;
 use super::terms::{DEADLINE_S, SETTLE_S, Terms};
 use crate::bundle::names::HostName;
 
@@ -126,6 +127,24 @@ pub enum Command {
         /// The number of the generation.
         #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
+    },
+    /// Remove old generations, and what only they needed: configuration, images. A switch that goes well does so by itself.
+    ///
+    /// Kept are the current generation, the one to go back to, pinned ones, those that something still runs from, and the latest ones. Every
+    /// generation that is kept can be gone back to.
+    Gc {
+        /// Keep so many of the latest generations, whatever they are.
+        #[arg(long, value_name = "N", default_value_t = KEEP)]
+        keep: usize,
+    },
+    /// Keep the current generation, or generation N, however old it gets.
+    Pin {
+        /// The number of the generation.
+        #[arg(value_name = "N", value_parser = generation)]
+        number: Option<u32>,
+        /// Do not keep it any longer.
+        #[arg(long)]
+        remove: bool,
     },
     /// Keep the generation that waits for that: see --confirm-within.
     Confirm,

@@ -168,6 +168,18 @@ impl Host for Directory {
         Ok(())
     }
 
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn image_tags(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn remove_image_tag(&self, _tag: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn journal(&self, _log: Log<'_>) -> Vec<String> {
         Vec::new()
     }

@@ -1,6 +1,6 @@
 //! The seam: all that the activator asks of a host beside files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,6 +77,15 @@ pub trait Host: Sync {
 
     /// Copies an image from an OCI layout into the container storage.
     fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()>;
+
+    /// The images that running containers have, each by the digest of its configuration.
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>>;
+
+    /// The tags of all images in the container storage.
+    fn image_tags(&self) -> Result<Vec<String>>;
+
+    /// Removes a tag from the container storage, and the image if that was its last; an error if something uses it.
+    fn remove_image_tag(&self, tag: &str) -> Result<()>;
 
     /// The last lines of a log, for a message; empty if there is none.
     fn journal(&self, log: Log<'_>) -> Vec<String>;

@@ -12,7 +12,7 @@
 //! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
 //! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
 //! 9. [`switch`]: stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
-//! 10. [`transaction`] again: confirm, or 8 and 9 toward the generation before.
+//! 10. [`transaction`] again: confirm, and [`gc`] of what nothing needs any more; or 8 and 9 toward the generation before.
 //!
 //! Stages 1 to 5 give a target that lies on the host, and change nothing that runs. Going back is stages 2 and 6 to 10 toward a generation
 //! that is there already; so is going on after a crash, a boot or a deadline, which [`journal`] leads.
@@ -35,6 +35,7 @@ pub mod cli;
 mod course;
 pub mod desired;
 pub mod directory;
+pub mod gc;
 pub mod generation;
 pub mod handover;
 pub mod host;
@@ -43,6 +44,7 @@ pub mod journal;
 pub mod layer;
 pub mod list;
 pub mod marks;
+pub mod pin;
 pub mod plan;
 pub mod preflight;
 pub mod probe;

@@ -224,6 +224,22 @@ impl Host for Systemd {
         run(Command::new("skopeo").args(["copy", "--quiet", &from, &to])).map(drop)
     }
 
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>> {
+        let output = run(Command::new("podman").args(["ps", "--no-trunc", "--format", "{{.ImageID}}"]))?;
+        let hex = |line: &str| Digest::from_hex(line.trim().trim_start_matches("sha256:"));
+        Ok(output.lines().filter_map(hex).collect())
+    }
+
+    fn image_tags(&self) -> Result<Vec<String>> {
+        let format = "{{.Repository}}:{{.Tag}}";
+        let output = run(Command::new("podman").args(["images", "--no-trunc", "--format", format]))?;
+        Ok(output.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    fn remove_image_tag(&self, tag: &str) -> Result<()> {
+        run(Command::new("podman").args(["rmi", "--", tag])).map(drop)
+    }
+
     fn journal(&self, log: Log<'_>) -> Vec<String> {
         let mut command = Command::new("journalctl");
         match log {

@@ -16,6 +16,7 @@ use rick::activate::report::{Ending, Outcome, Problem, Report};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, list, preflight};
+use serde::Serialize;
 use serde_json::json;
 
 const REFUSED: u8 = 1;
@@ -68,6 +69,12 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Rollback { number }) => {
             concluded(arguments, |activation| activation.roll_back(*number))
         }
+        Some(Command::Gc { keep }) => {
+            keep_house(arguments, |activation| activation.collect(*keep)).map_err(Failure::Refused)
+        }
+        Some(Command::Pin { number, remove }) => {
+            keep_house(arguments, |activation| activation.pin(*number, !remove)).map_err(Failure::Refused)
+        }
         Some(Command::List) => show_list(arguments).map_err(Failure::Refused),
         Some(Command::Confirm) => {
             concluded(arguments, |activation| activation.confirm().map(Conclusion::Here))
@@ -82,16 +89,37 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Sets the scene (this host, or a directory), acts, and tells.
+/// Switches, and tells how that ended.
 fn concluded(
     arguments: &Arguments,
     act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
 ) -> Result<u8, Failure> {
-    let state = state_of(arguments).map_err(Failure::Refused)?;
-    let host = host_of(arguments, &state).map_err(Failure::Refused)?;
-    let names = names_of(arguments, host.as_ref()).map_err(Failure::Refused)?;
+    let conclusion = on_stage(arguments, |activation| Ok(act(activation))).map_err(Failure::Refused)??;
+    Ok(match conclusion {
+        Conclusion::Here(outcome) => conclude(arguments, &outcome),
+        Conclusion::Apart(code) => code,
+    })
+}
+
+/// Does something that is no switch. What came of it is for programs: people have read the lines.
+fn keep_house<T: Serialize>(
+    arguments: &Arguments,
+    act: impl FnOnce(&mut Activation<'_>) -> Result<T>,
+) -> Result<u8> {
+    let outcome = on_stage(arguments, act)?;
+    if arguments.json {
+        print(&(serde_json::to_string(&json!({"event": "outcome", "outcome": outcome}))? + "\n"));
+    }
+    Ok(0)
+}
+
+/// Sets the scene, this host or a directory, and acts.
+fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> Result<T>) -> Result<T> {
+    let state = state_of(arguments)?;
+    let host = host_of(arguments, &state)?;
+    let names = names_of(arguments, host.as_ref())?;
     let apart = (host.is_running() && !arguments.switch.foreground).then(|| arguments.for_service());
-    let conclusion = act(&mut Activation {
+    act(&mut Activation {
         state,
         host: host.as_ref(),
         names,
@@ -100,10 +128,6 @@ fn concluded(
         terms: arguments.switch.terms(),
         apart,
         report: report_for(arguments),
-    })?;
-    Ok(match conclusion {
-        Conclusion::Here(outcome) => conclude(arguments, &outcome),
-        Conclusion::Apart(code) => code,
     })
 }
 
@@ -153,7 +177,11 @@ fn open(bundle: Option<&Path>) -> Result<Box<dyn Read>> {
 }
 
 fn show_list(arguments: &Arguments) -> Result<u8> {
-    let rows = list::list(&state_of(arguments)?)?;
+    let state = state_of(arguments)?;
+    let mut rows = list::list(&state)?;
+    let boot = if arguments.root.is_some() { String::new() } else { Systemd.boot_id()? };
+    // That the current generation is damaged stands in its row.
+    let _ = list::count_units(&mut rows, &state, &boot);
     print(&if arguments.json { json(&rows)? } else { list::table(&rows) });
     Ok(0)
 }
@@ -200,7 +228,7 @@ fn tell_problem(word: &str, colour: &str, problem: &Problem) {
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+fn json<T: Serialize>(value: &T) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
