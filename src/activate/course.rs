@@ -6,7 +6,9 @@ use std::thread;
 use anyhow::Result;
 
 use super::applied::Applied;
+use super::contents::Contents;
 use super::desired::{Desired, Wanted};
+use super::explain;
 use super::generation::{self, Generation};
 use super::host::LoadState;
 use super::plan::{self, Plan, Situation};
@@ -67,7 +69,9 @@ impl Activation<'_> {
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
         let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
-        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
+        let mut plan =
+            plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
+        explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.state, number));
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
@@ -107,10 +111,10 @@ impl Activation<'_> {
         }
         for step in &course.plan.steps {
             let verb = format!("would {}", step.verb.word());
-            self.report.line(&verb, &format!("{}: {}", step.unit, step.reason));
+            self.report.line(&verb, &step.told());
         }
         for skip in &course.plan.skipped {
-            self.report.line("would leave", &format!("{}: {}", skip.unit, skip.reason));
+            self.report.line("would leave", &skip.told());
         }
         if !course.changes() {
             self.report.line(
@@ -159,7 +163,7 @@ impl Course {
 
     pub(super) fn tell_skipped(&self, report: &mut Report) {
         for skip in &self.plan.skipped {
-            report.line("leave", &format!("{}: {}", skip.unit, skip.reason));
+            report.line("leave", &skip.told());
         }
     }
 }

@@ -127,7 +127,8 @@ impl Garbage {
             mebibytes => format!("{mebibytes} MiB"),
         };
         let (gone, kept) = (self.generations.len(), self.kept.len());
-        format!("{gone} old generations and what only they needed, {size}; {kept} are kept")
+        let generations = if gone == 1 { "generation" } else { "generations" };
+        format!("{gone} old {generations} and what nothing needs, {size}; {kept} are kept")
     }
 }
 

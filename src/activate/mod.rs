@@ -10,7 +10,7 @@
 //! 5. [`validate`]: the host's own programs judge what changed. [`images`] into podman.
 //! 6. [`handover`]: out of the session that called, into a service of PID 1.
 //! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
-//! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
+//! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide; [`explain`] says what changed.
 //! 9. [`switch`]: stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
 //! 10. [`transaction`] again: confirm, and [`gc`] of what nothing needs any more; or 8 and 9 toward the generation before.
 //!
@@ -32,9 +32,11 @@ pub mod applied;
 pub mod ask;
 pub mod check;
 pub mod cli;
+pub mod contents;
 mod course;
 pub mod desired;
 pub mod directory;
+pub mod explain;
 pub mod gc;
 pub mod generation;
 pub mod handover;

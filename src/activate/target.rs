@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::accounts::{HostAccounts, Ids, Remembered};
+use super::contents::Contents;
 use super::desired::Desired;
 use super::generation::{self, Generation};
 use super::layer::Files;
@@ -30,6 +31,7 @@ pub(super) struct Target {
     pub(super) digest: Option<Digest>,
     pub(super) desired: Desired,
     pub(super) images: BTreeMap<String, Digest>,
+    pub(super) contents: Contents,
     /// None in a dry run that would make it.
     pub(super) generation: Option<Generation>,
     /// What this run made for it.
@@ -160,6 +162,7 @@ impl Activation<'_> {
             digest: Some(received.digest),
             desired: Desired::of(&received.manifest, read)?,
             images: received.manifest.images.clone(),
+            contents: Contents::imagined(&received.manifest, realised),
             generation: None,
             made: Vec::new(),
         })
@@ -204,6 +207,7 @@ impl Target {
             digest,
             desired,
             images,
+            contents: Contents::of(&generation),
             generation: Some(generation),
             made: Vec::new(),
         })
