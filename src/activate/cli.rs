@@ -19,6 +19,7 @@ Examples:
   rick-activate bundle.tar --confirm-within 60
                                            and go back unless `rick-activate confirm` is said
                                            from another session within a minute
+  rick-activate status                     how this host is
   rick-activate list                       the generations of this host
   rick-activate rollback                   go back to the one before
   rick-activate bundle.tar --root DIR --host NAME
@@ -29,7 +30,7 @@ Exit codes:
   1   refused before anything was switched
   2   wrong usage
   3   not well, so the host was switched back, and is as it was
-  4   not well, and not switched back: the last lines say why
+  4   not well, and not switched back: the last lines say why; with status: not as it should be
   10  nothing to do, with --detailed-exit-code
   70  a bug in rick-activate";
 
@@ -127,6 +128,19 @@ pub enum Command {
         /// The number of the generation.
         #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
+    },
+    /// Tell how this host is: whether it has what its generation says, and what is remarkable.
+    ///
+    /// Looks only, and at any time, also in the middle of a switch. The exit code is 0 if all is as it should be, and 4 if a unit failed or
+    /// something is not as the generation says: units that do not run or run something older, definitions that somebody changed in
+    /// /etc/systemd or /run/systemd, links of rick's that are missing, images that podman lacks.
+    Status {
+        /// Tell of every unit.
+        #[arg(long)]
+        all: bool,
+        /// Read all configuration of the store, and compare its bytes with their digests.
+        #[arg(long)]
+        verify: bool,
     },
     /// Remove old generations, and what only they needed: configuration, images. A switch that goes well does so by itself.
     ///

@@ -1,6 +1,6 @@
 //! What it takes to get from where the host is to a target: everything is asked here, nothing is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use anyhow::Result;
@@ -10,13 +10,14 @@ use super::contents::Contents;
 use super::desired::{Desired, Wanted};
 use super::explain;
 use super::generation::{self, Generation};
-use super::host::LoadState;
+use super::host::{LoadState, UnitState};
 use super::plan::{self, Plan, Situation};
 use super::report::{Ending, Outcome, Report};
 use super::state::State;
 use super::target::Target;
 use super::{Activation, anchors, images, switch};
 use crate::bundle::manifest::Role;
+use crate::bundle::names::UnitName;
 
 /// What a switch to a target takes.
 pub(super) struct Course {
@@ -29,6 +30,8 @@ pub(super) struct Course {
     pub(super) applied: Applied,
     /// The units of the generation that systemd has loaded.
     pub(super) loaded: Desired,
+    /// All these units as systemd has them.
+    pub(super) live: BTreeMap<UnitName, UnitState>,
     /// The generation that the host has.
     pub(super) previous: u32,
     /// The target is another one.
@@ -82,6 +85,7 @@ impl Activation<'_> {
             plan,
             applied,
             loaded,
+            live,
             previous,
             flip,
             unread,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -25,6 +25,12 @@ pub trait Host: Sync {
 
     /// What holds of each unit, in their order. One question for all.
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>>;
+
+    /// Where systemd has the definition of each unit from, in their order.
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>>;
+
+    /// When PID 1 goes back, if it is to: see [`Host::arm`].
+    fn armed(&self) -> Result<Option<SystemTime>>;
 
     /// The instances of these templates that run, have failed, or have something to do.
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>>;
@@ -150,6 +156,17 @@ pub struct UnitState {
     pub condition_failed: bool,
     /// The units that it starts, if that is what it is for.
     pub triggers: Vec<UnitName>,
+}
+
+/// Where systemd has the definition of a unit from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// The file that defines it.
+    pub fragment: Option<PathBuf>,
+    /// The files that add to that.
+    pub drop_ins: Vec<PathBuf>,
+    /// Some of them changed since systemd read them.
+    pub outdated: bool,
 }
 
 /// Whether a unit has a definition.

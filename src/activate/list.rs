@@ -128,7 +128,7 @@ fn row(state: &State, number: u32, current: bool, mark: Mark) -> Result<Row> {
 }
 
 /// `2025-03-01 12:30`, by the calendar's usual arithmetic on days since 0000-03-01.
-fn utc(time: SystemTime) -> String {
+pub(super) fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, minutes) = (seconds / 86_400 + 719_468, seconds % 86_400 / 60);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

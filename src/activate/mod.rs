@@ -56,6 +56,7 @@ pub mod refusal;
 pub mod report;
 pub mod stage;
 pub mod state;
+pub mod status;
 #[cfg(test)]
 mod story;
 pub mod switch;

@@ -1,6 +1,6 @@
 //! What is said while it happens: one line per action.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixDatagram;
 
 use serde::Serialize;
@@ -110,8 +110,7 @@ pub struct Problem {
 impl Report {
     /// Lines on standard output, in colour if that is a terminal.
     pub fn lines() -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { form: Form::Lines { colour: io::stdout().is_terminal() && !no_colour }, journal: None }
+        Self { form: Form::Lines { colour: in_colour(&io::stdout()) }, journal: None }
     }
 
     /// A JSON object per line on standard output, for programs.
@@ -148,6 +147,11 @@ impl Report {
             Form::Lines { colour: false } => writeln!(io::stdout(), "{verb:<10} {what}"),
         };
     }
+}
+
+/// What is written there may be in colour.
+pub fn in_colour(to: &impl IsTerminal) -> bool {
+    to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// An entry of the journal's own protocol ends at a line break.

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
 
-use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
 use super::layer::Files;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
@@ -278,6 +278,8 @@ pub(crate) struct Recording {
     pub(crate) silent: bool,
     /// Units that systemd does not find.
     pub(crate) unknown: BTreeSet<UnitName>,
+    /// Where units have their definition from, unless that is as it should be.
+    pub(crate) definitions: BTreeMap<UnitName, Definition>,
     pub(crate) boot: Mutex<String>,
     /// The tags in the container storage.
     pub(crate) loaded: Mutex<BTreeSet<String>>,
@@ -334,6 +336,14 @@ impl Host for Recording {
             UnitState { load, active, invocation_id, ..UnitState::default() }
         };
         Ok(units.iter().map(state).collect())
+    }
+
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>> {
+        Ok(units.iter().map(|unit| self.definitions.get(unit).cloned().unwrap_or_default()).collect())
+    }
+
+    fn armed(&self) -> Result<Option<SystemTime>> {
+        Ok(None)
     }
 
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>> {

@@ -12,7 +12,7 @@ use rick::activate::directory::Directory;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
 use rick::activate::refusal::help_for;
-use rick::activate::report::{Ending, Outcome, Problem, Report};
+use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, list, preflight};
@@ -68,6 +68,9 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }),
         Some(Command::Rollback { number }) => {
             concluded(arguments, |activation| activation.roll_back(*number))
+        }
+        Some(Command::Status { all, verify }) => {
+            show_status(arguments, *all, *verify).map_err(Failure::Refused)
         }
         Some(Command::Gc { keep }) => {
             keep_house(arguments, |activation| activation.collect(*keep)).map_err(Failure::Refused)
@@ -150,8 +153,10 @@ fn host_of(arguments: &Arguments, state: &State) -> Result<Box<dyn Host>> {
     if arguments.root.is_some() {
         return Ok(Box::new(Directory::open(state)?));
     }
-    preflight::check_rights()?;
-    preflight::check_file_system(state)?;
+    if !matches!(arguments.command, Some(Command::Status { .. })) {
+        preflight::check_rights()?;
+        preflight::check_file_system(state)?;
+    }
     Ok(Box::new(Systemd))
 }
 
@@ -174,6 +179,16 @@ fn open(bundle: Option<&Path>) -> Result<Box<dyn Read>> {
         usage("a bundle is expected on standard input, and that is a terminal");
     }
     Ok(Box::new(io::BufReader::with_capacity(128 << 10, io::stdin())))
+}
+
+fn show_status(arguments: &Arguments, all: bool, verify: bool) -> Result<u8> {
+    let status = on_stage(arguments, |activation| activation.status(verify))?;
+    match &status {
+        _ if arguments.json => print(&json(&status)?),
+        Some(status) => print(&status.text(all, in_colour(&io::stdout()))),
+        None => print("rick never activated anything on this host\n"),
+    }
+    Ok(if status.is_none_or(|status| status.well) { 0 } else { NOT_WELL })
 }
 
 fn show_list(arguments: &Arguments) -> Result<u8> {
@@ -253,12 +268,10 @@ fn hint(text: &str) {
 }
 
 fn say(word: &str, colour: &str, text: &str) {
-    let plain =
-        !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let _ = if plain {
-        writeln!(io::stderr(), "{word}: {text}")
-    } else {
+    let _ = if in_colour(&io::stderr()) {
         writeln!(io::stderr(), "\x1b[{colour}m{word}\x1b[0m: {text}")
+    } else {
+        writeln!(io::stderr(), "{word}: {text}")
     };
 }
 
