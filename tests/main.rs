@@ -11,6 +11,7 @@ mod forward_auth;
 mod homelab;
 mod hosts;
 mod language;
+mod looking;
 mod policy;
 mod refusals;
 mod support;
