@@ -186,3 +186,64 @@ fn while_a_switch_waits_it_is_told_how_long(host: &Host, tree: &Tree) {
     assert!(run.wait().unwrap().success());
     assert_eq!(status(host), ("well: generation 3 of lab for lab, 3 units\n".to_owned(), Some(0)));
 }
+
+#[test]
+fn what_changed_is_told_by_its_name_before_while_and_after() {
+    require_hosts!();
+    let host = host("arch-vps");
+    let tree = source::small();
+    activate(&host, &tree, "small");
+    tree.edit(
+        "environments/small.star",
+        "whoami(auth = \"public\"),",
+        "whoami(auth = \"public\", subdomain = \"me\"),",
+    );
+    tree.edit(
+        "modules/whoami/whoami.star",
+        "\"StopSignal\": \"SIGKILL\"",
+        "\"StopSignal\": \"SIGKILL\", \"Label\": \"mark=two\"",
+    );
+    tree.write("environments/sites/docs/index.html", "<title>another page</title>\n");
+    push(&host, &tree, "small");
+
+    let told = host.ok(&["rick-activate", "--dry-run", "--diff", "/root/bundle.tar"]);
+    let expected = [
+        "would reload caddy.service: its configuration changed (etc/caddy/Caddyfile; objects/docs/pages/index.html)\n",
+        "would restart whoami.service: it changed (quadlets/whoami.container: Label)\n",
+        "\n+++ quadlets/whoami.container (generation 2)\n",
+        "\n+Label=mark=two\n",
+        "\n-whoami.jnss.me {\n+me.jnss.me {\n",
+        "\n+<title>another page</title>\n",
+    ];
+    for line in expected {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(!told.contains("-root * /var/lib/rick/store/"), "{told}");
+    let output = host.ok(&["rick-activate", "--json", "--settle=0", "/root/bundle.tar"]);
+    let outcome: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    let steps = outcome["outcome"]["steps"].as_array().unwrap();
+    let whoami = steps.iter().find(|step| step["unit"] == "whoami.service").unwrap();
+    assert_eq!(
+        whoami["changed"],
+        serde_json::json!([{"path": "quadlets/whoami.container", "how": "changed", "settings": ["Label"]}])
+    );
+
+    let told = host.ok(&["rick-activate", "diff"]);
+    assert!(
+        told.starts_with("generation 1 → 2\nunits\n  changed  caddy.service (etc/caddy/Caddyfile; "),
+        "{told}"
+    );
+    assert!(told.contains("\n  changed  whoami.service (quadlets/whoami.container: Label)\n"), "{told}");
+    assert!(told.contains("\n+Label=mark=two\n") && !told.contains('\x1b'), "{told}");
+    let short = host.ok(&["rick-activate", "diff", "--stat"]);
+    assert!(told.starts_with(&short) && !short.contains("+Label"), "{short}");
+    let back = host.ok(&["rick-activate", "--settle=0", "rollback"]);
+    assert!(
+        back.contains("restart    whoami.service: it changed (quadlets/whoami.container: Label)\n"),
+        "{back}"
+    );
+    let all = host.ok(&["rick-activate", "diff", "0", "--json", "--stat"]);
+    let all: Value = serde_json::from_str(&all).unwrap();
+    assert_eq!((&all["from"], &all["to"]), (&0.into(), &1.into()));
+    assert!(all["units"].as_array().unwrap().iter().all(|unit| unit["how"] == "new"), "{all}");
+}

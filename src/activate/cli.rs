@@ -21,6 +21,7 @@ Examples:
                                            from another session within a minute
   rick-activate status                     how this host is
   rick-activate list                       the generations of this host
+  rick-activate diff                       what the last switch changed
   rick-activate rollback                   go back to the one before
   rick-activate bundle.tar --root DIR --host NAME
                                            try it on a directory
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// Say what would be done, and do nothing.
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// With --dry-run: show how the files of each unit would change that is restarted or reloaded.
+    #[arg(long, global = true)]
+    pub diff: bool,
     /// Take this to be the name of this host.
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<HostName>,
@@ -141,6 +145,18 @@ pub enum Command {
         /// Read all configuration of the store, and compare its bytes with their digests.
         #[arg(long)]
         verify: bool,
+    },
+    /// Show what differs between generation A and generation B: units, accounts, images, and files line by line.
+    Diff {
+        /// The number of a generation; the one to go back to, unless given.
+        #[arg(value_name = "A", value_parser = generation)]
+        from: Option<u32>,
+        /// The number of another; the current one, unless given.
+        #[arg(value_name = "B", value_parser = generation)]
+        to: Option<u32>,
+        /// Only tell what differs, not how.
+        #[arg(long)]
+        stat: bool,
     },
     /// Remove old generations, and what only they needed: configuration, images. A switch that goes well does so by itself.
     ///

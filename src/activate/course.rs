@@ -11,11 +11,11 @@ use super::desired::{Desired, Wanted};
 use super::explain;
 use super::generation::{self, Generation};
 use super::host::{LoadState, UnitState};
-use super::plan::{self, Plan, Situation};
+use super::plan::{self, Plan, Situation, Step};
 use super::report::{Ending, Outcome, Report};
 use super::state::State;
 use super::target::Target;
-use super::{Activation, anchors, images, switch};
+use super::{Activation, anchors, diff, images, switch};
 use crate::bundle::manifest::Role;
 use crate::bundle::names::UnitName;
 
@@ -116,6 +116,7 @@ impl Activation<'_> {
         for step in &course.plan.steps {
             let verb = format!("would {}", step.verb.word());
             self.report.line(&verb, &step.told());
+            self.show(step, target, course);
         }
         for skip in &course.plan.skipped {
             self.report.line("would leave", &skip.told());
@@ -125,6 +126,21 @@ impl Activation<'_> {
                 "nothing to do:",
                 &format!("generation {} is current, and all of it runs", target.number),
             );
+        }
+    }
+}
+
+impl Activation<'_> {
+    /// Shows how the files changed that a step is taken for, if that is wanted.
+    fn show(&mut self, step: &Step, target: &Target, course: &Course) {
+        let record = course.applied.units.get(&step.unit).and_then(|record| record.generation);
+        let Some(number) = record.filter(|_| self.report.diffs && !step.changed.is_empty()) else { return };
+        let Some(before) = Contents::at(&self.state, number) else { return };
+        let labels = (format!("generation {number}"), format!("generation {}", target.number));
+        for change in &step.changed {
+            if let Some(diff) = diff::unified(&change.path, &before, &target.contents, &labels) {
+                self.report.diff(&diff);
+            }
         }
     }
 }

@@ -97,7 +97,8 @@ impl Row {
             1 => Some("1 unit runs from it".to_owned()),
             units => Some(format!("{units} units run from it")),
         };
-        [self.damaged.clone(), verdict, pinned, units].into_iter().flatten().collect()
+        let empty = (self.number == 0).then(|| "(empty)".to_owned());
+        [self.damaged.clone(), empty, verdict, pinned, units].into_iter().flatten().collect()
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
         count_units(&mut rows, &story.state(), "").unwrap();
         let told: Vec<_> =
             rows.iter().map(|row| (row.number, row.current, row.before, row.notes().join(", "))).collect();
-        assert_eq!(told[0], (0, false, None, String::new()));
+        assert_eq!(told[0], (0, false, None, "(empty)".to_owned()));
         assert!(told[1].3.contains("generation 1 is damaged"), "{told:?}");
         assert_eq!(told[2], (2, true, Some(1), "good".to_owned()));
         assert!(told[3].3.starts_with("bad (a.service failed ())"), "{told:?}");

@@ -35,6 +35,7 @@ pub mod cli;
 pub mod contents;
 mod course;
 pub mod desired;
+pub mod diff;
 pub mod directory;
 pub mod explain;
 pub mod gc;

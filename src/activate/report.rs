@@ -6,6 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use serde::Serialize;
 use serde_json::json;
 
+use super::diff::painted;
 use super::plan::{Skip, Step};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::UnitName;
@@ -18,6 +19,8 @@ pub struct Report {
     form: Form,
     /// The journal of systemd gets them as well: the caller may be gone.
     journal: Option<UnixDatagram>,
+    /// How files would change is to be shown.
+    pub(super) diffs: bool,
 }
 
 /// What the lines look like.
@@ -110,17 +113,28 @@ pub struct Problem {
 impl Report {
     /// Lines on standard output, in colour if that is a terminal.
     pub fn lines() -> Self {
-        Self { form: Form::Lines { colour: in_colour(&io::stdout()) }, journal: None }
+        Self::new(Form::Lines { colour: in_colour(&io::stdout()) })
     }
 
     /// A JSON object per line on standard output, for programs.
     pub fn json() -> Self {
-        Self { form: Form::Json, journal: None }
+        Self::new(Form::Json)
     }
 
     /// Nothing.
     pub fn silent() -> Self {
-        Self { form: Form::Silent, journal: None }
+        Self::new(Form::Silent)
+    }
+
+    fn new(form: Form) -> Self {
+        Self { form, journal: None, diffs: false }
+    }
+
+    /// The same, and how files would change.
+    #[must_use]
+    pub fn with_diffs(mut self, diffs: bool) -> Self {
+        self.diffs = diffs;
+        self
     }
 
     /// The same, and to the journal of systemd.
@@ -128,6 +142,15 @@ impl Report {
     pub fn and_to_the_journal(mut self) -> Self {
         self.journal = UnixDatagram::unbound().ok().filter(|socket| socket.connect(JOURNAL).is_ok());
         self
+    }
+
+    /// How a file would change.
+    pub fn diff(&mut self, diff: &str) {
+        let _ = match self.form {
+            Form::Silent => Ok(()),
+            Form::Json => writeln!(io::stdout(), "{}", json!({"event": "diff", "what": diff})),
+            Form::Lines { colour } => write!(io::stdout(), "{}", painted(diff, colour)),
+        };
     }
 
     /// One action: its verb and what it is done to.

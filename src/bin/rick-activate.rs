@@ -15,7 +15,7 @@ use rick::activate::refusal::help_for;
 use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
-use rick::activate::{Activation, Conclusion, Failure, list, preflight};
+use rick::activate::{Activation, Conclusion, Failure, diff, list, preflight};
 use serde::Serialize;
 use serde_json::json;
 
@@ -71,6 +71,9 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         }
         Some(Command::Status { all, verify }) => {
             show_status(arguments, *all, *verify).map_err(Failure::Refused)
+        }
+        Some(Command::Diff { from, to, stat }) => {
+            show_diff(arguments, *from, *to, *stat).map_err(Failure::Refused)
         }
         Some(Command::Gc { keep }) => {
             keep_house(arguments, |activation| activation.collect(*keep)).map_err(Failure::Refused)
@@ -137,6 +140,7 @@ fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> R
 /// What PID 1 calls is for the journal as well, since nobody may listen.
 fn report_for(arguments: &Arguments) -> Report {
     let report = if arguments.json { Report::json() } else { Report::lines() };
+    let report = report.with_diffs(arguments.diff);
     match arguments.command {
         Some(Command::SwitchTo { .. }) => report.and_to_the_journal(),
         _ => report,
@@ -189,6 +193,13 @@ fn show_status(arguments: &Arguments, all: bool, verify: bool) -> Result<u8> {
         None => print("rick never activated anything on this host\n"),
     }
     Ok(if status.is_none_or(|status| status.well) { 0 } else { NOT_WELL })
+}
+
+fn show_diff(arguments: &Arguments, from: Option<u32>, to: Option<u32>, stat: bool) -> Result<u8> {
+    let found = diff::diff(&state_of(arguments)?, from, to)?;
+    let found = if stat { found.without_lines() } else { found };
+    print(&if arguments.json { json(&found)? } else { found.text(in_colour(&io::stdout())) });
+    Ok(0)
 }
 
 fn show_list(arguments: &Arguments) -> Result<u8> {
