@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use clap::Parser as _;
+use rick::activate::cli::Arguments;
+
 use crate::support::source;
 
 /// The first block of a language in a document of the project.
@@ -55,6 +58,20 @@ environment(
     );
     let output = tree.rickbuild(&["check", "guide"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The commands in the blocks of a shell.
+#[test]
+fn every_command_of_the_page_on_hosts_is_one() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/activate.md")).unwrap();
+    let mut commands = 0;
+    for line in page.lines().filter(|line| line.starts_with("rick-activate ")) {
+        let words = line.split('#').next().unwrap().split_whitespace();
+        let parsed = Arguments::try_parse_from(words);
+        assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+        commands += 1;
+    }
+    assert!(commands > 15, "{commands}");
 }
 
 /// Every folder of modules/ whose file defines a module has its page; the others are what modules load.

@@ -13,6 +13,7 @@ mod homelab;
 mod hosts;
 mod invariants;
 mod language;
+mod looking;
 mod policy;
 mod refusals;
 mod support;

@@ -53,6 +53,21 @@ pub fn planted(state: &State, generation: &Generation) -> Result<bool> {
     Ok(true)
 }
 
+/// What is wrong with the anchors that `generation` needs.
+pub fn strays(state: &State, generation: &Generation) -> Result<Vec<String>> {
+    let mut strays = Vec::new();
+    for anchor in needed(generation) {
+        let what = match anchor.found(state)? {
+            Found::Ours => continue,
+            Found::Nothing => "is missing".to_owned(),
+            Found::EmptyDirectory => "is an empty directory".to_owned(),
+            Found::Other(what) => what,
+        };
+        strays.push(format!("{} {what}, and should lead to {}", anchor.place, anchor.target().display()));
+    }
+    Ok(strays)
+}
+
 /// Plants the anchors that `generation` needs. What they lead to must be there: an anchor never dangles.
 pub fn plant(state: &State, generation: &Generation) -> Result<()> {
     needed(generation).iter().try_for_each(|anchor| anchor.plant(state))

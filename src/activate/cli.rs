@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::gc::KEEP;
 use super::terms::{DEADLINE_S, SETTLE_S, Terms};
 use crate::bundle::names::HostName;
 
@@ -18,7 +19,9 @@ Examples:
   rick-activate bundle.tar --confirm-within 60
                                            and go back unless `rick-activate confirm` is said
                                            from another session within a minute
+  rick-activate status                     how this host is
   rick-activate list                       the generations of this host
+  rick-activate diff                       what the last switch changed
   rick-activate rollback                   go back to the one before
   rick-activate bundle.tar --root DIR --host NAME
                                            try it on a directory
@@ -28,7 +31,7 @@ Exit codes:
   1   refused before anything was switched
   2   wrong usage
   3   not well, so the host was switched back, and is as it was
-  4   not well, and not switched back: the last lines say why
+  4   not well, and not switched back: the last lines say why; with status: not as it should be
   10  nothing to do, with --detailed-exit-code
   70  a bug in rick-activate";
 
@@ -56,6 +59,9 @@ pub struct Arguments {
     /// Say what would be done, and do nothing.
     #[arg(long, global = true)]
     pub dry_run: bool,
+    /// With --dry-run: show how the files of each unit would change that is restarted or reloaded.
+    #[arg(long, global = true)]
+    pub diff: bool,
     /// Take this to be the name of this host.
     #[arg(long, global = true, value_name = "NAME")]
     pub host: Option<HostName>,
@@ -144,6 +150,49 @@ pub enum Command {
     },
     /// Give the host back: stop what rick runs, start what ran before, and remove all that is rick's. Data and accounts stay.
     Uninstall,
+    /// Tell how this host is: whether it has what its generation says, and what is remarkable.
+    ///
+    /// Looks only, and at any time, also in the middle of a switch. The exit code is 0 if all is as it should be, and 4 if a unit failed or
+    /// something is not as the generation says: units that do not run or run something older, definitions that somebody changed in
+    /// /etc/systemd or /run/systemd, links of rick's that are missing, images that podman lacks.
+    Status {
+        /// Tell of every unit.
+        #[arg(long)]
+        all: bool,
+        /// Read all configuration of the store, and compare its bytes with their digests.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Show what differs between generation A and generation B: units, accounts, images, and files line by line.
+    Diff {
+        /// The number of a generation; the one to go back to, unless given.
+        #[arg(value_name = "A", value_parser = generation)]
+        from: Option<u32>,
+        /// The number of another; the current one, unless given.
+        #[arg(value_name = "B", value_parser = generation)]
+        to: Option<u32>,
+        /// Only tell what differs, not how.
+        #[arg(long)]
+        stat: bool,
+    },
+    /// Remove old generations, and what only they needed: configuration, images. A switch that goes well does so by itself.
+    ///
+    /// Kept are the current generation, the one to go back to, pinned ones, those that something still runs from, and the latest ones. Every
+    /// generation that is kept can be gone back to.
+    Gc {
+        /// Keep so many of the latest generations, whatever they are.
+        #[arg(long, value_name = "N", default_value_t = KEEP)]
+        keep: usize,
+    },
+    /// Keep the current generation, or generation N, however old it gets.
+    Pin {
+        /// The number of the generation.
+        #[arg(value_name = "N", value_parser = generation)]
+        number: Option<u32>,
+        /// Do not keep it any longer.
+        #[arg(long)]
+        remove: bool,
+    },
     /// Keep the generation that waits for that: see --confirm-within.
     Confirm,
     /// Go on with a switch that was cut short: finish it, or go back. systemd calls this when the host boots and when a switch is not done

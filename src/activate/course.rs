@@ -1,20 +1,23 @@
 //! What it takes to get from where the host is to a target: everything is asked here, nothing is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use anyhow::Result;
 
 use super::applied::Applied;
+use super::contents::Contents;
 use super::desired::{Desired, Wanted};
+use super::explain;
 use super::generation::{self, Generation};
-use super::host::LoadState;
-use super::plan::{self, Plan, Situation};
+use super::host::{LoadState, UnitState};
+use super::plan::{self, Plan, Situation, Step};
 use super::report::{Ending, Outcome, Report};
 use super::state::State;
 use super::target::Target;
-use super::{Activation, anchors, images, switch};
+use super::{Activation, anchors, diff, images, switch};
 use crate::bundle::manifest::Role;
+use crate::bundle::names::UnitName;
 
 /// What a switch to a target takes.
 pub(super) struct Course {
@@ -27,6 +30,8 @@ pub(super) struct Course {
     pub(super) applied: Applied,
     /// The units of the generation that systemd has loaded.
     pub(super) loaded: Desired,
+    /// All these units as systemd has them.
+    pub(super) live: BTreeMap<UnitName, UnitState>,
     /// The generation that the host has.
     pub(super) previous: u32,
     /// The target is another one.
@@ -67,7 +72,9 @@ impl Activation<'_> {
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
         let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
-        let plan = plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
+        let mut plan =
+            plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
+        explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.state, number));
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
@@ -78,6 +85,7 @@ impl Activation<'_> {
             plan,
             applied,
             loaded,
+            live,
             previous,
             flip,
             unread,
@@ -107,16 +115,32 @@ impl Activation<'_> {
         }
         for step in &course.plan.steps {
             let verb = format!("would {}", step.verb.word());
-            self.report.line(&verb, &format!("{}: {}", step.unit, step.reason));
+            self.report.line(&verb, &step.told());
+            self.show(step, target, course);
         }
         for skip in &course.plan.skipped {
-            self.report.line("would leave", &format!("{}: {}", skip.unit, skip.reason));
+            self.report.line("would leave", &skip.told());
         }
         if !course.changes() {
             self.report.line(
                 "nothing to do:",
                 &format!("generation {} is current, and all of it runs", target.number),
             );
+        }
+    }
+}
+
+impl Activation<'_> {
+    /// Shows how the files changed that a step is taken for, if that is wanted.
+    fn show(&mut self, step: &Step, target: &Target, course: &Course) {
+        let record = course.applied.units.get(&step.unit).and_then(|record| record.generation);
+        let Some(number) = record.filter(|_| self.report.diffs && !step.changed.is_empty()) else { return };
+        let Some(before) = Contents::at(&self.state, number) else { return };
+        let labels = (format!("generation {number}"), format!("generation {}", target.number));
+        for change in &step.changed {
+            if let Some(diff) = diff::unified(&change.path, &before, &target.contents, &labels) {
+                self.report.diff(&diff);
+            }
         }
     }
 }
@@ -159,7 +183,7 @@ impl Course {
 
     pub(super) fn tell_skipped(&self, report: &mut Report) {
         for skip in &self.plan.skipped {
-            report.line("leave", &format!("{}: {}", skip.unit, skip.reason));
+            report.line("leave", &skip.told());
         }
     }
 }

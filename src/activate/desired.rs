@@ -107,7 +107,7 @@ fn key(paths: &[BundlePath], content: impl Fn(&BundlePath) -> Result<Vec<u8>>) -
 }
 
 /// It is a unit, a drop-in or a Quadlet.
-fn is_definition(path: &BundlePath) -> bool {
+pub(super) fn is_definition(path: &BundlePath) -> bool {
     path.as_str().starts_with("units/") || path.as_str().starts_with("quadlets/")
 }
 
@@ -134,7 +134,7 @@ const TAKEN_ON_RELOAD: [&str; 17] = [
 
 /// What of a definition a running unit would have to be restarted for: no comments, no `[Install]`, nothing of [`TAKEN_ON_RELOAD`]. Each
 /// setting stands after its section, so that a section of which nothing counts is as good as none.
-fn what_counts(definition: &[u8]) -> Vec<u8> {
+pub(super) fn what_counts(definition: &[u8]) -> Vec<u8> {
     let (mut kept, mut section, mut keeps) = (Vec::new(), b"".as_slice(), false);
     let mut continues = false;
     for line in definition.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {

@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 
 use super::applied::Applied;
 use super::generation::Generation;
-use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
 use super::refusal::refuse;
 use super::state::State;
 use super::systemd::run;
@@ -77,6 +77,14 @@ impl Host for Directory {
             ..UnitState::default()
         };
         Ok(units.iter().map(state).collect())
+    }
+
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>> {
+        Ok(vec![Definition::default(); units.len()])
+    }
+
+    fn armed(&self) -> Result<Option<SystemTime>> {
+        Ok(None)
     }
 
     fn instances(&self, _: &[UnitName]) -> Result<Vec<UnitName>> {
@@ -165,6 +173,18 @@ impl Host for Directory {
     }
 
     fn load_image(&self, _layout: &Path, _name: &str, _digest: &Digest) -> Result<()> {
+        Ok(())
+    }
+
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn image_tags(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn remove_image_tag(&self, _tag: &str) -> Result<()> {
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Numbered generations, and the one link that says which of them the host has.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,13 +9,14 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
+use super::check::objects_of;
 use super::desired::Desired;
 use super::marks::Marks;
 use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{HostManifest, Probe};
-use crate::bundle::names::BundlePath;
+use crate::bundle::names::{BundlePath, Label};
 use crate::durable;
 
 /// The manifest of a generation, inside it.
@@ -91,6 +94,25 @@ impl Generation {
         fs::metadata(&self.directory).and_then(|found| found.modified()).ok()
     }
 
+    /// Its configuration directories by name: where in the store each lies.
+    pub fn objects(&self) -> Result<BTreeMap<Label, Digest>> {
+        let Some(manifest) = self.manifest() else { return Ok(BTreeMap::new()) };
+        let digest = |name: Label| {
+            let link = self.directory.join("objects").join(name.as_str());
+            let target = durable::read_link_if_there(&link)?;
+            let hex = target.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+            match hex.and_then(Digest::from_hex) {
+                Some(digest) => Ok((name, digest)),
+                None => refuse!(
+                    "generation {} is damaged: {} does not lead into the store",
+                    self.number,
+                    link.display()
+                ),
+            }
+        };
+        objects_of(manifest).into_keys().map(digest).collect()
+    }
+
     /// The bytes of a file of it.
     pub fn file(&self, path: &BundlePath) -> Result<Vec<u8>> {
         let path = self.directory.join(path.as_str());
@@ -116,9 +138,10 @@ pub fn numbers(state: &State) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// The number that a new generation gets: higher than any there is.
+/// The number that a new generation gets: higher than any there is or was.
 pub fn next_number(state: &State) -> Result<u32> {
-    Ok(numbers(state)?.last().map_or(1, |highest| highest + 1))
+    let there = numbers(state)?.last().copied();
+    Ok(there.max(Marks::read(state)?.highest).map_or(1, |highest| highest + 1))
 }
 
 /// The number of the generation that the host has.
@@ -144,22 +167,35 @@ pub fn to_go_back_to(state: &State, asked: Option<u32>) -> Result<Generation> {
     }
 }
 
-/// What the host had before generation `number`, and what it had before that as long as it was not well with it.
+/// The generation to go back to from generation `number`.
 fn before(state: &State, number: u32) -> Result<Option<u32>> {
     let marks = Marks::read(state)?;
+    Ok(way_back(state, number)?.pop().filter(|before| !marks.is_bad(*before)))
+}
+
+/// What the host had before generation `number`, and what it had before that as long as it was not well with it.
+pub fn way_back(state: &State, number: u32) -> Result<Vec<u32>> {
+    let marks = Marks::read(state)?;
     let all = numbers(state)?;
+    let mut way = Vec::new();
     let mut number = number;
     loop {
-        let text = durable::read_if_there(&state.generation(number).join(BEFORE))?.unwrap_or_default();
-        let said = String::from_utf8_lossy(&text).trim().parse().ok();
         // Always a lower number, so that this ends.
-        let said = said.filter(|before| *before < number && all.contains(before));
+        let said = made_after(state, number)?.filter(|before| *before < number && all.contains(before));
         let nearest = || all.iter().copied().rfind(|other| *other < number);
-        match said.or_else(nearest) {
-            Some(before) if marks.is_bad(before) => number = before,
-            before => return Ok(before),
+        let Some(before) = said.or_else(nearest) else { return Ok(way) };
+        way.push(before);
+        if !marks.is_bad(before) {
+            return Ok(way);
         }
+        number = before;
     }
+}
+
+/// The generation that the host had when generation `number` was made, which may be gone.
+pub fn made_after(state: &State, number: u32) -> Result<Option<u32>> {
+    let text = durable::read_if_there(&state.generation(number).join(BEFORE))?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&text).trim().parse().ok())
 }
 
 /// **The commit**: from this rename on the host has generation `number`, and before it the old one.

@@ -1,9 +1,9 @@
 //! The seam: all that the activator asks of a host beside files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -25,6 +25,12 @@ pub trait Host: Sync {
 
     /// What holds of each unit, in their order. One question for all.
     fn unit_states(&self, units: &[UnitName]) -> Result<Vec<UnitState>>;
+
+    /// Where systemd has the definition of each unit from, in their order.
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>>;
+
+    /// When PID 1 goes back, if it is to: see [`Host::arm`].
+    fn armed(&self) -> Result<Option<SystemTime>>;
 
     /// The instances of these templates that run, have failed, or have something to do.
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>>;
@@ -78,6 +84,15 @@ pub trait Host: Sync {
 
     /// Copies an image from an OCI layout into the container storage.
     fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()>;
+
+    /// The images that running containers have, each by the digest of its configuration.
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>>;
+
+    /// The tags of all images in the container storage.
+    fn image_tags(&self) -> Result<Vec<String>>;
+
+    /// Removes a tag from the container storage, and the image if that was its last; an error if something uses it.
+    fn remove_image_tag(&self, tag: &str) -> Result<()>;
 
     /// The last lines of a log, for a message; empty if there is none.
     fn journal(&self, log: Log<'_>) -> Vec<String>;
@@ -142,6 +157,17 @@ pub struct UnitState {
     pub condition_failed: bool,
     /// The units that it starts, if that is what it is for.
     pub triggers: Vec<UnitName>,
+}
+
+/// Where systemd has the definition of a unit from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// The file that defines it.
+    pub fragment: Option<PathBuf>,
+    /// The files that add to that.
+    pub drop_ins: Vec<PathBuf>,
+    /// Some of them changed since systemd read them.
+    pub outdated: bool,
 }
 
 /// Whether a unit has a definition.

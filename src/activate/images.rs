@@ -1,6 +1,7 @@
 //! Container images: kept in an OCI layout, and copied from there into the container storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -10,7 +11,7 @@ use super::refusal::Refusal;
 use super::report::Report;
 use super::state::State;
 use crate::bundle::digest::Digest;
-use crate::bundle::oci::{self, Descriptor, Index};
+use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 use crate::durable;
 
 /// Puts the blobs that came with a bundle into the layout, durably.
@@ -22,7 +23,7 @@ pub fn keep(state: &State, received: &Received) -> Result<()> {
         return Ok(());
     }
     durable::make_directory(&state.images(), 0o700)?;
-    durable::make_directory(&state.images().join("blobs/sha256"), 0o755)?;
+    durable::make_directory(&state.image_blobs(), 0o755)?;
     if !received.blobs.is_empty() {
         durable::sync_filesystem(&state.incoming())?;
     }
@@ -72,24 +73,68 @@ pub fn missing(host: &dyn Host, images: &BTreeMap<String, Digest>) -> Result<Vec
     if images.is_empty() { Ok(Vec::new()) } else { host.missing_images(images) }
 }
 
+/// The manifest of an image, if the layout has it.
+pub fn manifest(state: &State, image: &Digest) -> Result<Option<Manifest>> {
+    let path = state.image_blob(image);
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+    };
+    durable::read_if_there(&path)?.map(parse).transpose()
+}
+
+/// The blobs of these images: manifests, configurations and layers.
+pub fn blobs(state: &State, images: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+    let mut blobs = images.clone();
+    for image in images {
+        let Some(manifest) = manifest(state, image)? else { continue };
+        blobs.insert(manifest.config.digest);
+        blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+    }
+    Ok(blobs)
+}
+
+/// The images that the layout lists.
+pub fn listed(state: &State) -> Result<BTreeSet<Digest>> {
+    let index = read_index(state)?;
+    Ok(index.into_iter().flat_map(|index| index.manifests).map(|entry| entry.digest).collect())
+}
+
+/// Takes all images but these off the list. Their blobs stay.
+pub fn forget_all_but(state: &State, images: &BTreeSet<Digest>) -> Result<()> {
+    let Some(mut index) = read_index(state)? else { return Ok(()) };
+    let before = index.manifests.len();
+    index.manifests.retain(|entry| images.contains(&entry.digest));
+    if index.manifests.len() == before { Ok(()) } else { write_index(state, &index) }
+}
+
+fn index_path(state: &State) -> PathBuf {
+    state.images().join("index.json")
+}
+
+fn read_index(state: &State) -> Result<Option<Index>> {
+    let path = index_path(state);
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+    };
+    durable::read_if_there(&path)?.map(parse).transpose()
+}
+
+fn write_index(state: &State, index: &Index) -> Result<()> {
+    durable::replace_file(&index_path(state), &oci::canonical_json(index)?, 0o644)
+}
+
 fn list(state: &State, images: &[Descriptor]) -> Result<()> {
     let layout = state.images().join("oci-layout");
     if !layout.is_file() {
         durable::replace_file(&layout, oci::LAYOUT.as_bytes(), 0o644)?;
     }
-    let path = state.images().join("index.json");
-    let before = match durable::read_if_there(&path)? {
-        Some(bytes) => {
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?
-        }
-        None => Index {
-            schema_version: 2,
-            media_type: oci::INDEX.to_owned(),
-            artifact_type: None,
-            manifests: Vec::new(),
-        },
-    };
-    let mut index: Index = before.clone();
+    let before = read_index(state)?.unwrap_or_else(|| Index {
+        schema_version: 2,
+        media_type: oci::INDEX.to_owned(),
+        artifact_type: None,
+        manifests: Vec::new(),
+    });
+    let mut index = before.clone();
     let known =
         |index: &Index, image: &Descriptor| index.manifests.iter().any(|entry| entry.digest == image.digest);
     for image in images {
@@ -98,8 +143,5 @@ fn list(state: &State, images: &[Descriptor]) -> Result<()> {
             index.manifests.push(Descriptor { annotations, ..image.clone() });
         }
     }
-    if index == before {
-        return Ok(());
-    }
-    durable::replace_file(&path, &oci::canonical_json(&index)?, 0o644)
+    if index == before { Ok(()) } else { write_index(state, &index) }
 }

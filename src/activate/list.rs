@@ -1,12 +1,13 @@
 //! The generations of a host, for people and for programs.
 
-use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::applied::Applied;
 use super::generation::{self, Generation};
+use super::marks::{Mark, Marks, Verdict};
 use super::state::State;
 use crate::bundle::digest::Digest;
 
@@ -25,6 +26,14 @@ pub struct Row {
     pub digest: Option<Digest>,
     /// When it came to be, in UTC.
     pub made: Option<String>,
+    /// The generation that the host had then.
+    pub before: Option<u32>,
+    /// How it went, the last time that it was switched to.
+    pub verdict: Option<Verdict>,
+    /// Somebody wants it kept.
+    pub pinned: bool,
+    /// How many units were last started from it.
+    pub units: usize,
     /// Why it cannot be read, if so.
     pub damaged: Option<String>,
 }
@@ -32,8 +41,22 @@ pub struct Row {
 /// All generations, ascending.
 pub fn list(state: &State) -> Result<Vec<Row>> {
     let current = generation::current_number(state)?;
-    let row = |number| row(state, number, current == Some(number));
-    Ok(generation::numbers(state)?.into_iter().map(row).collect())
+    let marks = Marks::read(state)?;
+    let row = |number| {
+        let mark = marks.generations.get(&number).cloned().unwrap_or_default();
+        row(state, number, current == Some(number), mark)
+    };
+    generation::numbers(state)?.into_iter().map(row).collect()
+}
+
+/// Counts the units that run from each generation in the boot `boot_id`.
+pub fn count_units(rows: &mut [Row], state: &State, boot_id: &str) -> Result<()> {
+    let Some(current) = Generation::current(state)? else { return Ok(()) };
+    let applied = Applied::read(state)?.in_boot(boot_id, current.number, &current.desired()?);
+    for row in rows {
+        row.units = applied.units.values().filter(|unit| unit.generation == Some(row.number)).count();
+    }
+    Ok(())
 }
 
 /// The rows as a table.
@@ -41,25 +64,58 @@ pub fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "rick never activated anything on this host\n".to_owned();
     }
-    let mut text = String::from("  generation  made (UTC)        digest        environment  host\n");
+    let mut text = String::from(
+        "  generation  made (UTC)        digest        before  environment  host         notes\n",
+    );
     for row in rows {
         let mark = if row.current { '*' } else { ' ' };
         let digest = row.digest.map_or("-".to_owned(), |digest| digest.short());
         let made = row.made.as_deref().unwrap_or("-");
-        let rest = match (&row.damaged, &row.environment, &row.host) {
-            (Some(why), ..) => why.clone(),
-            (None, Some(environment), Some(host)) => format!("{environment:<11}  {host}"),
-            _ => "(empty)".to_owned(),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark} {:<10}  {made:<16}  {digest:<12}  {rest}", row.number);
+        let before = row.before.map_or("-".to_owned(), |number| number.to_string());
+        let environment = row.environment.as_deref().unwrap_or("-");
+        let host = row.host.as_deref().unwrap_or("-");
+        let notes = row.notes().join(", ");
+        let line = format!(
+            "{mark} {:<10}  {made:<16}  {digest:<12}  {before:<6}  {environment:<11}  {host:<11}  {notes}",
+            row.number
+        );
+        text.extend([line.trim_end(), "\n"]);
     }
     text
 }
 
-fn row(state: &State, number: u32, current: bool) -> Row {
-    let mut row =
-        Row { number, current, host: None, environment: None, digest: None, made: None, damaged: None };
+impl Row {
+    fn notes(&self) -> Vec<String> {
+        let verdict = match &self.verdict {
+            None => None,
+            Some(Verdict::Good) => Some("good".to_owned()),
+            Some(Verdict::Bad { why }) => Some(format!("bad ({why})")),
+        };
+        let pinned = self.pinned.then(|| "pinned".to_owned());
+        let units = match self.units {
+            0 => None,
+            1 => Some("1 unit runs from it".to_owned()),
+            units => Some(format!("{units} units run from it")),
+        };
+        let empty = (self.number == 0).then(|| "(empty)".to_owned());
+        [self.damaged.clone(), empty, verdict, pinned, units].into_iter().flatten().collect()
+    }
+}
+
+fn row(state: &State, number: u32, current: bool, mark: Mark) -> Result<Row> {
+    let mut row = Row {
+        number,
+        current,
+        host: None,
+        environment: None,
+        digest: None,
+        made: None,
+        before: generation::made_after(state, number)?,
+        verdict: mark.verdict,
+        pinned: mark.pinned,
+        units: 0,
+        damaged: None,
+    };
     match Generation::read(state, number) {
         Ok(generation) => {
             row.made = generation.made().map(utc);
@@ -69,11 +125,11 @@ fn row(state: &State, number: u32, current: bool) -> Row {
         }
         Err(error) => row.damaged = Some(format!("{error:#}")),
     }
-    row
+    Ok(row)
 }
 
 /// `2025-03-01 12:30`, by the calendar's usual arithmetic on days since 0000-03-01.
-fn utc(time: SystemTime) -> String {
+pub(super) fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, minutes) = (seconds / 86_400 + 719_468, seconds % 86_400 / 60);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -88,13 +144,48 @@ fn utc(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
+    use crate::activate::story::Story;
+    use crate::activate::terms::Terms;
+    use crate::activate::testing::Build;
+    use crate::bundle::manifest::Role;
 
     #[test]
     fn a_host_without_generations_is_said_to_have_none() {
         assert_eq!(table(&[]), "rick never activated anything on this host\n");
+    }
+
+    #[test]
+    fn each_generation_is_told_with_what_became_of_it() {
+        let mut story = Story::begin();
+        let build = |text: &str| {
+            Build::new("h").unit("a.service", Role::Run, text, &[]).unit("b.service", Role::Run, "", &[])
+        };
+        story.activate(&build("1"));
+        story.activate(&build("2"));
+        story.host.broken.insert("a.service".parse().unwrap());
+        let outcome =
+            story.on_stage(false, Terms::default(), |run| run.activate(build("3").bundle().as_slice()));
+        assert!(outcome.is_ok());
+        story.on_stage(false, Terms::default(), |run| run.pin(Some(1), true)).unwrap();
+        fs::write(story.state().generation(1).join("digest"), "?").unwrap();
+        let mut rows = list(&story.state()).unwrap();
+        count_units(&mut rows, &story.state(), "").unwrap();
+        let told: Vec<_> =
+            rows.iter().map(|row| (row.number, row.current, row.before, row.notes().join(", "))).collect();
+        assert_eq!(told[0], (0, false, None, "(empty)".to_owned()));
+        assert!(told[1].3.contains("generation 1 is damaged"), "{told:?}");
+        assert_eq!(told[2], (2, true, Some(1), "good".to_owned()));
+        assert!(told[3].3.starts_with("bad (a.service failed ())"), "{told:?}");
+        assert!(told[1].3.ends_with(", good, pinned, 1 unit runs from it"), "{told:?}");
+        // Since the next boot, all runs from the current one.
+        count_units(&mut rows, &story.state(), "another boot").unwrap();
+        assert_eq!(rows[2].units, 2);
+        let table = table(&rows);
+        assert!(table.contains("* 2 ") && table.lines().all(|line| !line.ends_with(' ')), "{table}");
     }
 
     #[test]

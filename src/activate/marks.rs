@@ -16,6 +16,9 @@ pub struct Marks {
     /// The highest serial that was ever switched to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<u64>,
+    /// The highest number that a generation had when some were removed: none gets it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<u32>,
     /// By number.
     pub generations: BTreeMap<u32, Mark>,
 }
@@ -74,6 +77,11 @@ impl Marks {
             marks.generations.entry(number).or_default().verdict = Some(verdict);
         }
         if marks == before { Ok(()) } else { marks.write(state) }
+    }
+
+    /// The generations that somebody wants kept.
+    pub fn pinned(&self) -> impl Iterator<Item = u32> {
+        self.generations.iter().filter(|(_, mark)| mark.pinned).map(|(number, _)| *number)
     }
 
     /// The host was not well with generation `number`.

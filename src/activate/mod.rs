@@ -10,9 +10,9 @@
 //! 5. [`validate`]: the host's own programs judge what changed. [`images`] into podman.
 //! 6. [`handover`]: out of the session that called, into a service of PID 1.
 //! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
-//! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide.
+//! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide; [`explain`] says what changed.
 //! 9. [`switch`]: stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
-//! 10. [`transaction`] again: confirm, or 8 and 9 toward the generation before.
+//! 10. [`transaction`] again: confirm, and [`gc`] of what nothing needs any more; or 8 and 9 toward the generation before.
 //!
 //! Stages 1 to 5 give a target that lies on the host, and change nothing that runs. Going back is stages 2 and 6 to 10 toward a generation
 //! that is there already; so is going on after a crash, a boot or a deadline, which [`journal`] leads.
@@ -32,10 +32,14 @@ pub mod applied;
 pub mod ask;
 pub mod check;
 pub mod cli;
+pub mod contents;
 mod course;
 pub mod desired;
+pub mod diff;
 pub mod directory;
+pub mod explain;
 pub mod foreign;
+pub mod gc;
 pub mod generation;
 pub mod handover;
 pub mod host;
@@ -44,6 +48,7 @@ pub mod journal;
 pub mod layer;
 pub mod list;
 pub mod marks;
+pub mod pin;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
@@ -53,6 +58,7 @@ pub mod refusal;
 pub mod report;
 pub mod stage;
 pub mod state;
+pub mod status;
 #[cfg(test)]
 mod story;
 pub mod switch;

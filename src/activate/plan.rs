@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
+use super::explain::{self, Change};
 use super::host::{ActiveState, UnitState, Verb};
 use crate::bundle::manifest::{OnChange, Role};
 use crate::bundle::names::UnitName;
@@ -43,6 +44,15 @@ pub struct Skip {
     pub unit: UnitName,
     /// Why it is left.
     pub reason: SkipReason,
+    /// What of it changed, if somebody knows: see [`explain`].
+    pub changed: Vec<Change>,
+}
+
+impl Skip {
+    /// What is left, and why.
+    pub fn told(&self) -> String {
+        told(&self.unit, &self.reason, &self.changed)
+    }
 }
 
 /// Why a unit is left as it is although it changed.
@@ -73,6 +83,27 @@ pub struct Step {
     pub unit: UnitName,
     /// And why.
     pub reason: Reason,
+    /// What of it changed, if that is why and somebody knows: see [`explain`].
+    pub changed: Vec<Change>,
+}
+
+impl Step {
+    /// A step of which nobody has said yet what changed.
+    pub fn new(verb: Verb, unit: UnitName, reason: Reason) -> Self {
+        Self { verb, unit, reason, changed: Vec::new() }
+    }
+
+    /// What it is done to, and why.
+    pub fn told(&self) -> String {
+        told(&self.unit, &self.reason, &self.changed)
+    }
+}
+
+fn told(unit: &UnitName, reason: &dyn fmt::Display, changed: &[Change]) -> String {
+    match explain::told(changed).as_str() {
+        "" => format!("{unit}: {reason}"),
+        changed => format!("{unit}: {reason} ({changed})"),
+    }
 }
 
 /// Why a step is taken.
@@ -127,7 +158,10 @@ impl Plan {
     pub fn with_reasons_of(mut self, before: &Self) -> Self {
         for step in &mut self.steps {
             let same = |other: &&Step| other.unit == step.unit && other.verb == step.verb;
-            step.reason = before.steps.iter().find(same).map_or(step.reason, |other| other.reason);
+            if let Some(other) = before.steps.iter().find(same) {
+                step.reason = other.reason;
+                step.changed.clone_from(&other.changed);
+            }
         }
         self
     }
@@ -155,10 +189,12 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     let mut steps = departures(situation);
     let mut skipped = Vec::new();
     for unit in &situation.desired.units {
-        let step = |verb, reason| Step { verb, unit: unit.name.clone(), reason };
+        let step = |verb, reason| Step::new(verb, unit.name.clone(), reason);
         match situation.act_on(unit) {
             Act::Nothing => {}
-            Act::Skip(reason) => skipped.push(Skip { unit: unit.name.clone(), reason }),
+            Act::Skip(reason) => {
+                skipped.push(Skip { unit: unit.name.clone(), reason, changed: Vec::new() });
+            }
             Act::Do(verb, reason) => steps.push(step(verb, reason)),
             Act::StopStart(reason) => steps.extend([step(Verb::Stop, reason), step(Verb::Start, reason)]),
         }
@@ -288,7 +324,7 @@ fn departures(situation: &Situation<'_>) -> Vec<Step> {
 impl Situation<'_> {
     /// A unit that rick defined is stopped while its definition is there. What it displaced is given back.
     fn departure(&self, unit: &UnitName) -> Vec<Step> {
-        let step = |verb, reason| Step { verb, unit: unit.clone(), reason };
+        let step = |verb, reason| Step::new(verb, unit.clone(), reason);
         let displaced = self.applied.displaced.contains(unit);
         let borrowed = self.now(unit).filter(|now| now.borrowed);
         if borrowed.is_some_and(|now| now.role == Role::Follow) && self.is_at_work(unit) {
@@ -312,7 +348,7 @@ fn free_sockets(situation: &Situation<'_>, steps: &mut Vec<Step>) {
     let triggered: BTreeSet<UnitName> = sockets.flat_map(|step| situation.triggered_by(&step.unit)).collect();
     let behind = |unit: &&Wanted| triggered.contains(&unit.name) && situation.runs(&unit.name);
     for service in situation.desired.units.iter().filter(behind) {
-        let step = |verb| Step { verb, unit: service.name.clone(), reason: Reason::SocketChanged };
+        let step = |verb| Step::new(verb, service.name.clone(), Reason::SocketChanged);
         let planned = steps.iter().position(|other| other.unit == service.name);
         match (planned, service.role) {
             (Some(at), _) if steps[at].verb == Verb::Stop => continue,

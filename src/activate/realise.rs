@@ -73,7 +73,7 @@ impl<'a> Realiser<'a> {
             self.file(path)?;
         }
         self.open.pop();
-        let digest = self.object_digest(&paths);
+        let digest = object_digest(self.object_files(&paths));
         self.realised.objects.insert(name.clone(), digest);
         Ok(digest)
     }
@@ -104,21 +104,24 @@ impl<'a> Realiser<'a> {
             .map_err(|why| Refusal::new(format!("`{path}` cannot be realised: {why}")))
     }
 
-    /// The digest of a configuration directory. For each file, sorted by the bytes of its path in the directory: path, NUL, mode in
-    /// octal, NUL, size in decimal, NUL, bytes. Changing this is a break: the store's names come from it.
-    fn object_digest(&self, paths: &[BundlePath]) -> Digest {
-        let mut hash = Hashing::new(io::sink());
-        for path in paths {
-            let (Some((_, inside)), Some(bytes)) = (object_path(path), self.realised.files.get(path)) else {
-                continue;
-            };
+    fn object_files<'b>(&'b self, paths: &'b [BundlePath]) -> impl Iterator<Item = (&'b str, u32, &'b [u8])> {
+        paths.iter().filter_map(|path| {
             let mode = self.manifest.files.get(path).map_or(0, |file| file.mode);
-            // A sink takes everything.
-            let _ = write!(hash, "{inside}\0{mode:o}\0{}\0", bytes.len());
-            let _ = hash.write_all(bytes);
-        }
-        hash.finish().1
+            Some((object_path(path)?.1, mode, self.realised.files.get(path)?.as_ref()))
+        })
     }
+}
+
+/// The digest of a configuration directory, of the path, mode and bytes of its files. For each, sorted by the bytes of its path in the
+/// directory: path, NUL, mode in octal, NUL, size in decimal, NUL, bytes. Changing this is a break: the store's names come from it.
+pub fn object_digest<'b>(files: impl IntoIterator<Item = (&'b str, u32, &'b [u8])>) -> Digest {
+    let mut hash = Hashing::new(io::sink());
+    for (path, mode, bytes) in files {
+        // A sink takes everything.
+        let _ = write!(hash, "{path}\0{mode:o}\0{}\0", bytes.len());
+        let _ = hash.write_all(bytes);
+    }
+    hash.finish().1
 }
 
 /// Where an object stands on the host.

@@ -1,6 +1,6 @@
 //! What is said while it happens: one line per action.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::json;
 
+use super::diff::painted;
 use super::plan::{Skip, Step};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::UnitName;
@@ -24,6 +25,8 @@ pub struct Report {
     form: Form,
     /// The journal of systemd gets them as well: the caller may be gone.
     journal: Option<UnixDatagram>,
+    /// How files would change is to be shown.
+    pub(super) diffs: bool,
 }
 
 /// What the lines look like.
@@ -116,18 +119,28 @@ pub struct Problem {
 impl Report {
     /// Lines on standard output, in colour if that is a terminal.
     pub fn lines() -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { form: Form::Lines { colour: io::stdout().is_terminal() && !no_colour }, journal: None }
+        Self::new(Form::Lines { colour: in_colour(&io::stdout()) })
     }
 
     /// A JSON object per line on standard output, for programs.
     pub fn json() -> Self {
-        Self { form: Form::Json, journal: None }
+        Self::new(Form::Json)
     }
 
     /// Nothing.
     pub fn silent() -> Self {
-        Self { form: Form::Silent, journal: None }
+        Self::new(Form::Silent)
+    }
+
+    fn new(form: Form) -> Self {
+        Self { form, journal: None, diffs: false }
+    }
+
+    /// The same, and how files would change.
+    #[must_use]
+    pub fn with_diffs(mut self, diffs: bool) -> Self {
+        self.diffs = diffs;
+        self
     }
 
     /// The same, and to the journal of systemd.
@@ -164,6 +177,15 @@ impl Report {
         })
     }
 
+    /// How a file would change.
+    pub fn diff(&mut self, diff: &str) {
+        let _ = match self.form {
+            Form::Silent => Ok(()),
+            Form::Json => writeln!(io::stdout(), "{}", json!({"event": "diff", "what": diff})),
+            Form::Lines { colour } => write!(io::stdout(), "{}", painted(diff, colour)),
+        };
+    }
+
     /// One action: its verb and what it is done to.
     pub fn line(&mut self, verb: &str, what: &str) {
         if let Some(journal) = &self.journal {
@@ -181,6 +203,11 @@ impl Report {
             Form::Lines { colour: false } => writeln!(io::stdout(), "{verb:<10} {what}"),
         };
     }
+}
+
+/// What is written there may be in colour.
+pub fn in_colour(to: &impl IsTerminal) -> bool {
+    to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// An entry of the journal's own protocol ends at a line break.

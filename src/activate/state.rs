@@ -23,12 +23,12 @@ pub const STATE: &str = "/var/lib/rick";
 ///               applied.json      what the running units were last started with
 ///               journal.json      the switch that is under way; none if all is settled
 ///               confirmed         the number of the generation that somebody confirmed
-///               marks.json        which generations were well, which were not, and which are pinned
 ///               adopted/          unit files of others that were taken over, for the day that the unit leaves
+///               marks.json        which generations were well, which were not, and which are pinned; the highest number there was
 ///               bin/              the activator itself, for PID 1 to call: it must be there at boot whatever becomes of the one called
 ///               ids.json          the number of every account ever named
 ///               lock              held by the activator that runs
-///               incoming/         what is being received or staged; nothing reads it, the next run removes it
+///               incoming/         what is being received, staged or removed; nothing reads it, the next run removes it
 /// ```
 #[derive(Clone, Debug)]
 pub struct State {
@@ -71,9 +71,14 @@ impl State {
         self.directory().join("images")
     }
 
+    /// The blobs of the image layout.
+    pub fn image_blobs(&self) -> PathBuf {
+        self.images().join("blobs/sha256")
+    }
+
     /// A blob of the image layout.
     pub fn image_blob(&self, digest: &Digest) -> PathBuf {
-        self.images().join("blobs/sha256").join(digest.hex())
+        self.image_blobs().join(digest.hex())
     }
 
     /// All generations.

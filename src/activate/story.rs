@@ -20,20 +20,20 @@ use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Role;
 use crate::bundle::oci;
 
-struct Story {
-    root: tempfile::TempDir,
-    host: Recording,
+pub(super) struct Story {
+    pub(super) root: tempfile::TempDir,
+    pub(super) host: Recording,
 }
 
 impl Story {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
         let host = Recording { passwd: Some(root.path().join("etc")), ..Recording::default() };
         Self { root, host }
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         State::new(self.root.path())
     }
 
@@ -51,8 +51,20 @@ impl Story {
         terms: Terms,
         act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
     ) -> Result<Outcome, Failure> {
+        match self.on_stage(dry_run, terms, act)? {
+            Conclusion::Here(outcome) => Ok(outcome),
+            Conclusion::Apart(code) => panic!("somebody else did it, and said {code}"),
+        }
+    }
+
+    pub(super) fn on_stage<T>(
+        &self,
+        dry_run: bool,
+        terms: Terms,
+        act: impl FnOnce(&mut Activation<'_>) -> T,
+    ) -> T {
         let names = HostNames::of_host(&self.host.name().unwrap());
-        let conclusion = act(&mut Activation {
+        act(&mut Activation {
             state: self.state(),
             host: &self.host,
             names,
@@ -61,14 +73,10 @@ impl Story {
             terms,
             apart: None,
             report: Report::silent(),
-        })?;
-        match conclusion {
-            Conclusion::Here(outcome) => Ok(outcome),
-            Conclusion::Apart(code) => panic!("somebody else did it, and said {code}"),
-        }
+        })
     }
 
-    fn activate(&self, build: &Build) -> Outcome {
+    pub(super) fn activate(&self, build: &Build) -> Outcome {
         self.run(false, |run| run.activate(build.bundle().as_slice())).unwrap()
     }
 
@@ -87,19 +95,19 @@ impl Story {
         error
     }
 
-    fn roll_back(&self, to: Option<u32>) -> Outcome {
+    pub(super) fn roll_back(&self, to: Option<u32>) -> Outcome {
         self.run(false, |run| run.roll_back(to)).unwrap()
     }
 
     /// Every path of the host, with what it holds.
-    fn tree(&self) -> Vec<String> {
+    pub(super) fn tree(&self) -> Vec<String> {
         let mut found = Vec::new();
         walk(self.root.path(), &mut found);
         found.sort();
         found
     }
 
-    fn current(&self, path: &str) -> String {
+    pub(super) fn current(&self, path: &str) -> String {
         fs::read_to_string(self.state().current().join(path)).unwrap()
     }
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::applied::{Applied, AppliedUnit};
+use super::contents::Contents;
 use super::desired::{Desired, Wanted};
+use super::explain;
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
@@ -154,8 +156,11 @@ impl Switch<'_> {
         let stopped = before.steps.into_iter().filter(|step| step.verb == Verb::Stop);
         let steps = stopped.chain(now.steps).collect();
         self.plan = Plan { steps, skipped: now.skipped, displaced };
+        explain::explain(&mut self.plan, &self.applied, &Contents::of(self.target), |number| {
+            Contents::at(self.state, number)
+        });
         for skip in &self.plan.skipped {
-            self.report.line("leave", &format!("{}: {}", skip.unit, skip.reason));
+            self.report.line("leave", &skip.told());
         }
     }
 
@@ -412,7 +417,7 @@ impl Switch<'_> {
             .cloned()
             .collect();
         for step in steps {
-            self.report.line(verb.word(), &format!("{}: {}", step.unit, step.reason));
+            self.report.line(verb.word(), &step.told());
         }
     }
 }

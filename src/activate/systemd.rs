@@ -6,12 +6,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 
 use super::ask;
-use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
@@ -72,6 +72,28 @@ impl Host for Systemd {
             refuse!("systemctl told of {} units when asked about {}", states.len(), units.len());
         }
         Ok(states)
+    }
+
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let properties = "--property=Id,FragmentPath,DropInPaths,NeedDaemonReload";
+        let names = units.iter().map(UnitName::as_str);
+        let output = run(Command::new("systemctl").args(["show", properties, "--"]).args(names))?;
+        let definitions: Vec<Definition> =
+            blocks(&output).iter().map(|block| parse_definition(block)).collect();
+        if definitions.len() != units.len() {
+            refuse!("systemctl told of {} units when asked about {}", definitions.len(), units.len());
+        }
+        Ok(definitions)
+    }
+
+    fn armed(&self) -> Result<Option<SystemTime>> {
+        let pattern = format!("{TIMER}-*.timer");
+        let list = ["list-timers", "--output=json", "--no-pager", "--", &pattern];
+        let output = run(Command::new("systemctl").args(list))?;
+        Ok(parse_timers(&output))
     }
 
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>> {
@@ -237,6 +259,22 @@ impl Host for Systemd {
         run(Command::new("skopeo").args(["copy", "--quiet", &from, &to])).map(drop)
     }
 
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>> {
+        let output = run(Command::new("podman").args(["ps", "--no-trunc", "--format", "{{.ImageID}}"]))?;
+        let hex = |line: &str| Digest::from_hex(line.trim().trim_start_matches("sha256:"));
+        Ok(output.lines().filter_map(hex).collect())
+    }
+
+    fn image_tags(&self) -> Result<Vec<String>> {
+        let format = "{{.Repository}}:{{.Tag}}";
+        let output = run(Command::new("podman").args(["images", "--no-trunc", "--format", format]))?;
+        Ok(output.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    fn remove_image_tag(&self, tag: &str) -> Result<()> {
+        run(Command::new("podman").args(["rmi", "--", tag])).map(drop)
+    }
+
     fn journal(&self, log: Log<'_>) -> Vec<String> {
         let mut command = Command::new("journalctl");
         match log {
@@ -374,6 +412,22 @@ fn parse_state(block: &BTreeMap<&str, &str>) -> UnitState {
     }
 }
 
+fn parse_definition(block: &BTreeMap<&str, &str>) -> Definition {
+    let text = |key: &str| block.get(key).copied().unwrap_or_default();
+    Definition {
+        fragment: Some(PathBuf::from(text("FragmentPath"))).filter(|path| !path.as_os_str().is_empty()),
+        drop_ins: text("DropInPaths").split_whitespace().map(PathBuf::from).collect(),
+        outdated: text("NeedDaemonReload") == "yes",
+    }
+}
+
+/// When the first of some timers elapses, in the microseconds that systemctl tells.
+fn parse_timers(output: &str) -> Option<SystemTime> {
+    let timers: Vec<serde_json::Value> = serde_json::from_str(output).unwrap_or_default();
+    let next = timers.iter().filter_map(|timer| timer["next"].as_u64()).filter(|next| *next > 0).min()?;
+    Some(UNIX_EPOCH + Duration::from_micros(next))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,6 +444,23 @@ mod tests {
         assert!(states[1].runs() && states[1].load == LoadState::NotFound);
         assert!(states[2].failed() && !states[2].runs());
         assert_eq!(states[2].triggers, ["a.service".parse().unwrap()]);
+    }
+
+    #[test]
+    fn where_units_are_from_is_understood() {
+        let output = "Id=a.service\nFragmentPath=/a\nDropInPaths=/b/1.conf /b/2.conf\nNeedDaemonReload=yes\n\n\
+                      Id=b.service\nFragmentPath=\nDropInPaths=\nNeedDaemonReload=no\n";
+        let definitions: Vec<Definition> = blocks(output).iter().map(parse_definition).collect();
+        let drop_ins = vec![PathBuf::from("/b/1.conf"), PathBuf::from("/b/2.conf")];
+        assert_eq!(definitions[0], Definition { fragment: Some("/a".into()), drop_ins, outdated: true });
+        assert_eq!(definitions[1], Definition::default());
+    }
+
+    #[test]
+    fn timers_are_read() {
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        let two = r#"[{"next":7000000,"left":1,"unit":"b.timer"},{"next":5000000,"unit":"a.timer"}]"#;
+        assert_eq!((parse_timers(two), parse_timers("[]"), parse_timers("")), (at(5), None, None));
     }
 
     #[test]

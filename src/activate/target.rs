@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::accounts::{HostAccounts, Ids, Remembered};
+use super::contents::Contents;
 use super::desired::Desired;
 use super::generation::{self, Generation};
 use super::journal::Journal;
@@ -33,6 +34,7 @@ pub(super) struct Target {
     pub(super) digest: Option<Digest>,
     pub(super) desired: Desired,
     pub(super) images: BTreeMap<String, Digest>,
+    pub(super) contents: Contents,
     /// None in a dry run that would make it.
     pub(super) generation: Option<Generation>,
     /// What this run made for it.
@@ -167,6 +169,7 @@ impl Activation<'_> {
             digest: Some(received.digest),
             desired: Desired::of(&received.manifest, read)?,
             images: received.manifest.images.clone(),
+            contents: Contents::imagined(&received.manifest, realised),
             generation: None,
             made: Vec::new(),
         })
@@ -211,6 +214,7 @@ impl Target {
             digest,
             desired,
             images,
+            contents: Contents::of(&generation),
             generation: Some(generation),
             made: Vec::new(),
         })

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
 
-use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
 use super::layer::Files;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
@@ -287,6 +287,11 @@ fn image(layer: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (oci::canonical_json(&manifest).unwrap(), config, layer.to_vec())
 }
 
+/// The tag that an image gets.
+fn tag(name: &str, digest: &Digest) -> String {
+    format!("{}:{}", name.split(':').next().unwrap(), digest.hex())
+}
+
 /// A host that does what it is told, in memory, and writes down what that was.
 #[derive(Default)]
 pub(crate) struct Recording {
@@ -302,8 +307,15 @@ pub(crate) struct Recording {
     pub(crate) silent: bool,
     /// Units that systemd does not find.
     pub(crate) unknown: BTreeSet<UnitName>,
+    /// Where units have their definition from, unless that is as it should be.
+    pub(crate) definitions: BTreeMap<UnitName, Definition>,
     pub(crate) boot: Mutex<String>,
+    /// The tags in the container storage.
     pub(crate) loaded: Mutex<BTreeSet<String>>,
+    /// Those of them that something uses.
+    pub(crate) held: BTreeSet<String>,
+    /// The images that running containers have, by their configuration.
+    pub(crate) containers: BTreeSet<Digest>,
     /// Images cannot be loaded.
     pub(crate) no_podman: bool,
     pub(crate) passwd: Option<PathBuf>,
@@ -353,6 +365,14 @@ impl Host for Recording {
             UnitState { load, active, invocation_id, ..UnitState::default() }
         };
         Ok(units.iter().map(state).collect())
+    }
+
+    fn definitions(&self, units: &[UnitName]) -> Result<Vec<Definition>> {
+        Ok(units.iter().map(|unit| self.definitions.get(unit).cloned().unwrap_or_default()).collect())
+    }
+
+    fn armed(&self) -> Result<Option<SystemTime>> {
+        Ok(None)
     }
 
     fn instances(&self, templates: &[UnitName]) -> Result<Vec<UnitName>> {
@@ -453,15 +473,34 @@ impl Host for Recording {
     }
 
     fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
-        Ok(images.keys().filter(|name| !self.loaded.lock().unwrap().contains(*name)).cloned().collect())
+        let loaded = self.loaded.lock().unwrap();
+        let missing = images.iter().filter(|(name, digest)| !loaded.contains(&tag(name, digest)));
+        Ok(missing.map(|(name, _)| name.clone()).collect())
     }
 
-    fn load_image(&self, _layout: &Path, name: &str, _digest: &Digest) -> Result<()> {
+    fn load_image(&self, _layout: &Path, name: &str, digest: &Digest) -> Result<()> {
         if self.no_podman {
             bail!("podman is broken");
         }
         self.note(format!("load {name}"));
-        self.loaded.lock().unwrap().insert(name.to_owned());
+        self.loaded.lock().unwrap().insert(tag(name, digest));
+        Ok(())
+    }
+
+    fn images_in_use(&self) -> Result<BTreeSet<Digest>> {
+        Ok(self.containers.clone())
+    }
+
+    fn image_tags(&self) -> Result<Vec<String>> {
+        Ok(self.loaded.lock().unwrap().iter().cloned().collect())
+    }
+
+    fn remove_image_tag(&self, tag: &str) -> Result<()> {
+        if self.held.contains(tag) {
+            bail!("it is in use");
+        }
+        self.note(format!("untag {tag}"));
+        self.loaded.lock().unwrap().remove(tag);
         Ok(())
     }
 

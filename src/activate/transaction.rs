@@ -279,6 +279,7 @@ impl Activation<'_> {
         Marks::judge(&self.state, journal.to, Verdict::Good, serial)?;
         self.forget()?;
         self.report.line("done:", &format!("generation {} (before: {})", journal.to, journal.from));
+        self.tidy();
         self.outcome(journal, journal.to, Ending::Done, arrival)
     }
 

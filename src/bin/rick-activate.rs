@@ -12,10 +12,11 @@ use rick::activate::directory::Directory;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
 use rick::activate::refusal::help_for;
-use rick::activate::report::{Ending, Outcome, Problem, Report};
+use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
-use rick::activate::{Activation, Conclusion, Failure, list, preflight};
+use rick::activate::{Activation, Conclusion, Failure, diff, list, preflight};
+use serde::Serialize;
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -62,6 +63,18 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Rollback { number }) => {
             concluded(arguments, |activation| activation.roll_back(*number))
         }
+        Some(Command::Status { all, verify }) => {
+            show_status(arguments, *all, *verify).map_err(Failure::Refused)
+        }
+        Some(Command::Diff { from, to, stat }) => {
+            show_diff(arguments, *from, *to, *stat).map_err(Failure::Refused)
+        }
+        Some(Command::Gc { keep }) => {
+            keep_house(arguments, |activation| activation.collect(*keep)).map_err(Failure::Refused)
+        }
+        Some(Command::Pin { number, remove }) => {
+            keep_house(arguments, |activation| activation.pin(*number, !remove)).map_err(Failure::Refused)
+        }
         Some(Command::List) => show_list(arguments).map_err(Failure::Refused),
         Some(Command::Confirm) => {
             concluded(arguments, |activation| activation.confirm().map(Conclusion::Here))
@@ -79,16 +92,37 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
 }
 
-/// Sets the scene (this host, or a directory), acts, and tells.
+/// Switches, and tells how that ended.
 fn concluded(
     arguments: &Arguments,
     act: impl FnOnce(&mut Activation<'_>) -> Result<Conclusion, Failure>,
 ) -> Result<u8, Failure> {
-    let state = state_of(arguments).map_err(Failure::Refused)?;
-    let host = host_of(arguments, &state).map_err(Failure::Refused)?;
-    let names = names_of(arguments, host.as_ref()).map_err(Failure::Refused)?;
+    let conclusion = on_stage(arguments, |activation| Ok(act(activation))).map_err(Failure::Refused)??;
+    Ok(match conclusion {
+        Conclusion::Here(outcome) => conclude(arguments, &outcome),
+        Conclusion::Apart(code) => code,
+    })
+}
+
+/// Does something that is no switch. What came of it is for programs: people have read the lines.
+fn keep_house<T: Serialize>(
+    arguments: &Arguments,
+    act: impl FnOnce(&mut Activation<'_>) -> Result<T>,
+) -> Result<u8> {
+    let outcome = on_stage(arguments, act)?;
+    if arguments.json {
+        print(&(serde_json::to_string(&json!({"event": "outcome", "outcome": outcome}))? + "\n"));
+    }
+    Ok(0)
+}
+
+/// Sets the scene, this host or a directory, and acts.
+fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> Result<T>) -> Result<T> {
+    let state = state_of(arguments)?;
+    let host = host_of(arguments, &state)?;
+    let names = names_of(arguments, host.as_ref())?;
     let apart = (host.is_running() && !arguments.switch.foreground).then(|| arguments.for_service());
-    let conclusion = act(&mut Activation {
+    act(&mut Activation {
         state,
         host: host.as_ref(),
         names,
@@ -97,16 +131,13 @@ fn concluded(
         terms: arguments.switch.terms(),
         apart,
         report: report_for(arguments),
-    })?;
-    Ok(match conclusion {
-        Conclusion::Here(outcome) => conclude(arguments, &outcome),
-        Conclusion::Apart(code) => code,
     })
 }
 
 /// What PID 1 calls is for the journal as well, since nobody may listen.
 fn report_for(arguments: &Arguments) -> Report {
     let report = if arguments.json { Report::json() } else { Report::lines() };
+    let report = report.with_diffs(arguments.diff);
     match arguments.command {
         Some(Command::SwitchTo { .. }) => report.and_to_the_journal(),
         _ => report,
@@ -123,8 +154,10 @@ fn host_of(arguments: &Arguments, state: &State) -> Result<Box<dyn Host>> {
     if arguments.root.is_some() {
         return Ok(Box::new(Directory::open(state)?));
     }
-    preflight::check_rights()?;
-    preflight::check_file_system(state)?;
+    if !matches!(arguments.command, Some(Command::Status { .. })) {
+        preflight::check_rights()?;
+        preflight::check_file_system(state)?;
+    }
     Ok(Box::new(Systemd))
 }
 
@@ -149,8 +182,29 @@ fn open(bundle: Option<&Path>) -> Result<Box<dyn Read>> {
     Ok(Box::new(io::BufReader::with_capacity(128 << 10, io::stdin())))
 }
 
+fn show_status(arguments: &Arguments, all: bool, verify: bool) -> Result<u8> {
+    let status = on_stage(arguments, |activation| activation.status(verify))?;
+    match &status {
+        _ if arguments.json => print(&json(&status)?),
+        Some(status) => print(&status.text(all, in_colour(&io::stdout()))),
+        None => print("rick never activated anything on this host\n"),
+    }
+    Ok(if status.is_none_or(|status| status.well) { 0 } else { NOT_WELL })
+}
+
+fn show_diff(arguments: &Arguments, from: Option<u32>, to: Option<u32>, stat: bool) -> Result<u8> {
+    let found = diff::diff(&state_of(arguments)?, from, to)?;
+    let found = if stat { found.without_lines() } else { found };
+    print(&if arguments.json { json(&found)? } else { found.text(in_colour(&io::stdout())) });
+    Ok(0)
+}
+
 fn show_list(arguments: &Arguments) -> Result<u8> {
-    let rows = list::list(&state_of(arguments)?)?;
+    let state = state_of(arguments)?;
+    let mut rows = list::list(&state)?;
+    let boot = if arguments.root.is_some() { String::new() } else { Systemd.boot_id()? };
+    // That the current generation is damaged stands in its row.
+    let _ = list::count_units(&mut rows, &state, &boot);
     print(&if arguments.json { json(&rows)? } else { list::table(&rows) });
     Ok(0)
 }
@@ -197,7 +251,7 @@ fn tell_problem(word: &str, colour: &str, problem: &Problem) {
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+fn json<T: Serialize>(value: &T) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
@@ -222,12 +276,10 @@ fn hint(text: &str) {
 }
 
 fn say(word: &str, colour: &str, text: &str) {
-    let plain =
-        !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let _ = if plain {
-        writeln!(io::stderr(), "{word}: {text}")
-    } else {
+    let _ = if in_colour(&io::stderr()) {
         writeln!(io::stderr(), "\x1b[{colour}m{word}\x1b[0m: {text}")
+    } else {
+        writeln!(io::stderr(), "{word}: {text}")
     };
 }
 

@@ -18,6 +18,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest whose 64 hexadecimal digits these are.
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        format!("sha256:{hex}").parse().ok()
+    }
+
     /// The 64 hexadecimal digits without the algorithm: the file name of a blob.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

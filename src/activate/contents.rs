@@ -1,0 +1,153 @@
+//! What a generation holds, wherever it lies, to be read and compared. Its configuration directories go by their names in it, not by their
+//! paths in the store: else one changed file would look like a change in all that name it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use super::generation::Generation;
+use super::realise::Realised;
+use super::state::{STATE, State};
+use crate::bundle::digest::Digest;
+use crate::bundle::manifest::{HostManifest, UnitEntry};
+use crate::bundle::names::{BundlePath, Label, UnitName};
+
+/// How many hexadecimal digits name a directory of the store.
+const HEX: usize = 64;
+
+/// What a generation holds.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// What its build says; none for generation 0.
+    pub manifest: Option<HostManifest>,
+    objects: BTreeMap<Label, Digest>,
+    files: Files,
+}
+
+#[derive(Clone, Debug)]
+enum Files {
+    In(PathBuf),
+    Imagined(BTreeMap<BundlePath, Vec<u8>>),
+}
+
+impl Contents {
+    /// Those of a generation that lies on this host. Whatever of it cannot be read is not in it.
+    pub fn of(generation: &Generation) -> Self {
+        Self {
+            manifest: generation.manifest().cloned(),
+            objects: generation.objects().unwrap_or_default(),
+            files: Files::In(generation.directory.clone()),
+        }
+    }
+
+    /// Those of generation `number`, if it can be read.
+    pub fn at(state: &State, number: u32) -> Option<Self> {
+        Generation::read(state, number).ok().as_ref().map(Self::of)
+    }
+
+    /// Those of one that a dry run only imagines.
+    pub fn imagined(manifest: &HostManifest, realised: &Realised<'_>) -> Self {
+        let files = realised.files.iter().map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect();
+        Self {
+            manifest: Some(manifest.clone()),
+            objects: realised.objects.clone(),
+            files: Files::Imagined(files),
+        }
+    }
+
+    /// What is said of a unit, or of the template that it is an instance of.
+    pub fn unit(&self, name: &UnitName) -> Option<&UnitEntry> {
+        let units = &self.manifest.as_ref()?.units;
+        let find = |name: &UnitName| units.iter().find(|unit| unit.name == *name);
+        find(name).or_else(|| find(&name.template()?))
+    }
+
+    /// All files and links.
+    pub fn paths(&self) -> BTreeSet<&BundlePath> {
+        let manifest = self.manifest.iter();
+        manifest.flat_map(|manifest| manifest.files.keys().chain(manifest.links.keys())).collect()
+    }
+
+    /// The bytes of a file, or where a link leads, as they are on the host.
+    pub fn read(&self, path: &BundlePath) -> Option<Vec<u8>> {
+        let manifest = self.manifest.as_ref()?;
+        if let Some(target) = manifest.links.get(path) {
+            return Some(target.clone().into_bytes());
+        }
+        match &self.files {
+            Files::In(directory) if manifest.files.contains_key(path) => {
+                fs::read(directory.join(path.as_str())).ok()
+            }
+            Files::In(_) => None,
+            Files::Imagined(files) => files.get(path).cloned(),
+        }
+    }
+
+    /// The permission bits of a file.
+    pub fn mode(&self, path: &BundlePath) -> Option<u32> {
+        self.manifest.as_ref()?.files.get(path).map(|file| file.mode)
+    }
+
+    /// The digest of a configuration directory.
+    pub fn object(&self, name: &Label) -> Option<Digest> {
+        self.objects.get(name).copied()
+    }
+
+    /// The files of a configuration directory.
+    pub fn files_of(&self, object: &Label) -> BTreeSet<&BundlePath> {
+        let inside = format!("objects/{object}/");
+        self.paths().into_iter().filter(|path| path.as_str().starts_with(&inside)).collect()
+    }
+
+    /// `bytes` with the names of configuration directories in the place of their paths in the store, and those names.
+    pub fn named(&self, bytes: &[u8]) -> (Vec<u8>, BTreeSet<Label>) {
+        let prefix = format!("{STATE}/store/").into_bytes();
+        let (mut text, mut names, mut rest) = (Vec::with_capacity(bytes.len()), BTreeSet::new(), bytes);
+        while let Some(at) = rest.windows(prefix.len()).position(|window| window == prefix) {
+            let (before, found) = rest.split_at(at);
+            text.extend(before);
+            let end = prefix.len() + HEX;
+            if let Some(name) = found.get(prefix.len()..end).and_then(|hex| self.name_of(hex)) {
+                text.extend(format!("objects/{name}").bytes());
+                names.insert(name.clone());
+                rest = &found[end..];
+            } else {
+                text.extend(&prefix);
+                rest = &found[prefix.len()..];
+            }
+        }
+        text.extend(rest);
+        (text, names)
+    }
+
+    fn name_of(&self, hex: &[u8]) -> Option<&Label> {
+        let digest = Digest::from_hex(std::str::from_utf8(hex).ok()?)?;
+        self.objects.iter().find(|(_, object)| **object == digest).map(|(name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::accounts::Ids;
+    use crate::activate::realise::realise;
+    use crate::activate::testing::Build;
+
+    #[test]
+    fn configuration_directories_go_by_their_names() {
+        let build = Build::new("h")
+            .file("objects/app/app.conf", "1")
+            .text("units/a.service", "A=@rick(object:app)/x B=/var/lib/rick/store/0 C=@rick(object:app)\n");
+        let (files, manifest, ids) = (build.bytes(), build.manifest(), Ids::default());
+        let contents = Contents::imagined(&manifest, &realise(&files, &manifest, &ids).unwrap());
+        let bytes = contents.read(&"units/a.service".parse().unwrap()).unwrap();
+        let (text, names) = contents.named(&bytes);
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "A=objects/app/x B=/var/lib/rick/store/0 C=objects/app\n"
+        );
+        assert!(names.into_iter().eq(["app".parse().unwrap()]));
+        assert_eq!(contents.named(b"/var/lib/rick/store/").0, b"/var/lib/rick/store/");
+        assert_eq!(contents.read(&"units/b.service".parse().unwrap()), None);
+    }
+}
