@@ -184,6 +184,12 @@ fn a_container_sees_what_changed_and_must_be_well() {
     assert!(said.contains("box.service"), "{said}");
     assert_eq!(inside(), "two");
     is_well(&host);
+
+    // And nothing of it is left in the end.
+    assert!(host.ok(&["podman", "images", "--quiet"]).lines().count() > 0);
+    assert_eq!(host.run(&["rick-activate", "--settle=0", "uninstall"]).status.code(), Some(0));
+    assert_eq!(host.ok(&["podman", "images", "--all", "--quiet"]), "");
+    assert_eq!(host.ok(&["podman", "ps", "--all", "--quiet"]), "");
 }
 
 #[test]

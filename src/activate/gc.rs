@@ -90,7 +90,8 @@ impl Activation<'_> {
         }
     }
 
-    fn sweep(&mut self, garbage: &Garbage) -> Result<()> {
+    /// Removes it, first what refers, then what is referred to.
+    pub(super) fn sweep(&mut self, garbage: &Garbage) -> Result<()> {
         if garbage.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::refusal::refuse;
 use super::report::Ending;
 use super::state::Claim;
 use super::target::Target;
-use super::{Activation, Conclusion, Failure, anchors};
+use super::{Activation, Conclusion, Failure, anchors, gc};
 use crate::durable;
 
 impl Activation<'_> {
@@ -56,8 +56,18 @@ impl Activation<'_> {
         Ok(stay.collect())
     }
 
+    /// From the container storage: what nothing is left to need. One that somebody else uses stays, and is no reason to stop.
+    fn remove_images(&mut self) {
+        let unpinned = durable::remove_file_if_there(&self.state.marks());
+        let swept = unpinned.and_then(|()| self.sweep(&gc::find(&self.state, self.host, 0)?));
+        if let Err(error) = swept {
+            self.report.line("leave", &format!("the images in podman's storage: {error:#}"));
+        }
+    }
+
     /// First what leads to rick's directory, then what is in it, `current` last: as long as that is there, another run goes on here.
     fn remove(&mut self, claim: Claim) -> Result<()> {
+        self.remove_images();
         anchors::uproot(&self.state)?;
         self.host.daemon_reload()?;
         let directory = self.state.directory();
