@@ -156,6 +156,7 @@ impl Activation<'_> {
             phase: Phase::Switching,
             terms: self.terms.clone(),
             crossed: Vec::new(),
+            halted: unfinished.map(|journal| journal.halted.clone()).unwrap_or_default(),
         };
         journal.write(&self.state)?;
         if journal.can_go_back()
@@ -190,8 +191,8 @@ impl Activation<'_> {
             state: &self.state,
             host: self.host,
             target: &generation,
-            desired: &course.desired,
-            ours: &course.ours,
+            desired: course.desired,
+            ours: course.ours,
             plan: course.plan,
             applied: course.applied,
             loaded: course.loaded,
