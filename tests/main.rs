@@ -11,6 +11,7 @@ mod forward_auth;
 mod homelab;
 mod hosts;
 mod language;
+mod model;
 mod policy;
 mod refusals;
 mod support;
