@@ -14,6 +14,7 @@ mod hosts;
 mod invariants;
 mod language;
 mod looking;
+mod model;
 mod policy;
 mod refusals;
 mod support;

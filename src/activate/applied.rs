@@ -47,6 +47,12 @@ pub struct AppliedUnit {
     /// The generation that it was started or reloaded from: what it has open lies there, so that is kept. None if not rick's.
     #[serde(default)]
     pub generation: Option<u32>,
+    /// The role that it had there.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The distribution defines it, and that generation only added to it.
+    #[serde(default)]
+    pub borrowed: bool,
 }
 
 impl AppliedUnit {
@@ -57,6 +63,8 @@ impl AppliedUnit {
             reload_key: wanted.reload_key,
             invocation_id,
             generation: Some(number),
+            role: Some(wanted.role),
+            borrowed: wanted.borrowed,
         }
     }
 
@@ -106,29 +114,44 @@ impl Applied {
     }
 
     /// What holds if the units are `live` now: whatever began another life was started from `loaded`, the units of the generation that
-    /// systemd has loaded.
+    /// systemd has loaded; or from `others`, if those may have been current or loaded as well by then. systemd reads a unit that it does not
+    /// have in memory when that is started, and a service reads its configuration when it starts: only what all of them agree on is known.
     #[must_use]
-    pub fn seen(mut self, live: &BTreeMap<UnitName, UnitState>, loaded: &Desired) -> Self {
+    pub fn seen(
+        mut self,
+        live: &BTreeMap<UnitName, UnitState>,
+        loaded: &Desired,
+        others: &[&Desired],
+    ) -> Self {
         for unit in loaded.units.iter().filter(|unit| unit.role != Role::Mask) {
-            if let Some(life) = new_life(&self, &unit.name, live) {
-                let record = AppliedUnit::of(unit, Some(life), self.generation);
-                self.units.insert(unit.name.clone(), record);
+            let Some(began) = new_life(&self, &unit.name, live) else { continue };
+            let mut record = AppliedUnit::of(unit, Some(began), self.generation);
+            for other in others {
+                let other = other.units.iter().find(|other| other.name == unit.name);
+                let (restart_key, reload_key) =
+                    (other.map(|other| other.restart_key), other.and_then(|other| other.reload_key));
+                record.restart_key = record.restart_key.filter(|key| Some(*key) == restart_key);
+                record.reload_key = record.reload_key.filter(|key| Some(*key) == reload_key);
             }
+            self.units.insert(unit.name.clone(), record);
         }
         self
     }
 
-    /// What holds once systemd has loaded generation `number` and the units are still `live`: of those that rick did not start, nobody
-    /// will know later what they were started with.
-    pub fn loads(&mut self, number: u32, live: &BTreeMap<UnitName, UnitState>) {
+    /// What holds once systemd has loaded generation `number`, which wants `desired`, and the units are still `live`: of those that rick did
+    /// not start, nobody will know later what they were started with.
+    pub fn loads(&mut self, number: u32, desired: &Desired, live: &BTreeMap<UnitName, UnitState>) {
         self.generation = number;
         for unit in live.keys() {
             if let Some(life) = new_life(self, unit, live) {
+                let wanted = desired.units.iter().find(|wanted| wanted.name == *unit);
                 let record = AppliedUnit {
                     restart_key: None,
                     reload_key: None,
                     invocation_id: Some(life),
                     generation: None,
+                    role: wanted.map(|wanted| wanted.role),
+                    borrowed: wanted.is_some_and(|wanted| wanted.borrowed),
                 };
                 self.units.insert(unit.clone(), record);
             }
@@ -140,4 +163,39 @@ impl Applied {
 fn new_life(applied: &Applied, unit: &UnitName, live: &BTreeMap<UnitName, UnitState>) -> Option<String> {
     let recorded = applied.units.get(unit).and_then(|record| record.invocation_id.as_ref());
     live.get(unit)?.invocation_id.clone().filter(|life| recorded != Some(life))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::manifest::OnChange;
+
+    fn wants(unit: &str, restart: &str, reload: &str) -> Desired {
+        let wanted = Wanted {
+            name: unit.parse().unwrap(),
+            role: Role::Run,
+            restart_key: Digest::of(restart.as_bytes()),
+            reload_key: Some(Digest::of(reload.as_bytes())),
+            borrowed: false,
+            on_change: OnChange::Restart,
+            optional: false,
+            barrier: false,
+        };
+        Desired { units: vec![wanted] }
+    }
+
+    #[test]
+    fn of_a_life_that_began_between_two_generations_is_known_what_both_say() {
+        let state = UnitState { invocation_id: Some("new".to_owned()), ..UnitState::default() };
+        let live = BTreeMap::from([("a.service".parse().unwrap(), state)]);
+        let seen = |loaded: &Desired, others: &[&Desired]| {
+            let record = Applied::default().seen(&live, loaded, others).units.into_values().next().unwrap();
+            (record.restart_key.is_some(), record.reload_key.is_some())
+        };
+        let before = wants("a.service", "1", "1");
+        assert_eq!(seen(&before, &[]), (true, true));
+        assert_eq!(seen(&before, &[&before, &wants("a.service", "1", "2")]), (true, false));
+        assert_eq!(seen(&before, &[&before, &wants("a.service", "2", "1")]), (false, true));
+        assert_eq!(seen(&before, &[&Desired::default()]), (false, false));
+    }
 }

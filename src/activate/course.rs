@@ -11,6 +11,7 @@ use super::desired::{Desired, Wanted};
 use super::explain;
 use super::generation::{self, Generation};
 use super::host::{LoadState, UnitState};
+use super::journal::Journal;
 use super::plan::{self, Plan, Situation, Step};
 use super::report::{Ending, Outcome, Report};
 use super::state::State;
@@ -57,23 +58,33 @@ impl Activation<'_> {
         let applied = Applied::read(&self.state)?.in_boot(&self.host.boot_id()?, previous, &now);
         let mut loaded = if applied.generation == previous { now.clone() } else { self.loaded(&applied) };
         let mut desired = target.desired.clone();
-        let templates: BTreeSet<_> = desired.templates().chain(now.templates()).cloned().collect();
+        let halted = Journal::read(&self.state)?.map(|journal| journal.halted).unwrap_or_default();
+        let templates = desired.templates().chain(now.templates()).chain(loaded.templates());
+        let templates: BTreeSet<_> = templates.cloned().collect();
         let instances = self.host.instances(&templates.into_iter().collect::<Vec<_>>())?;
         for units in [&mut desired, &mut now, &mut loaded] {
-            units.add_instances(instances.iter().chain(&applied.displaced));
+            units.add_instances(instances.iter().chain(&applied.displaced).chain(&halted));
         }
-        let names = desired.names().into_iter().chain(now.names()).chain(applied.units.keys().cloned());
+        let names = [desired.names(), now.names(), loaded.names()].into_iter().flatten();
+        let names = names.chain(applied.units.keys().cloned());
         let (missing_images, live) =
             side_by_side(|| images::missing(self.host, &target.images), || switch::observe(self.host, names));
         let (missing_images, live) = (missing_images?, live?);
-        let applied = applied.seen(&live, &loaded);
+        // A switch was cut short between its commit and what systemd read: whatever started since may be of either.
+        let others: &[&Desired] = if applied.generation == previous { &[] } else { &[&now] };
+        let applied = applied.seen(&live, &loaded, others);
         let unknown = |unit: &Wanted| {
             unit.role != Role::Mask
                 && live.get(&unit.name).is_some_and(|state| state.load == LoadState::NotFound)
         };
         let unread = flip || applied.generation != target.number || desired.units.iter().any(unknown);
-        let mut plan =
-            plan::plan(&Situation { desired: &desired, applied: &applied, ours: &now, live: &live });
+        let mut plan = plan::plan(&Situation {
+            desired: &desired,
+            applied: &applied,
+            ours: &now,
+            live: &live,
+            halted: &halted,
+        });
         explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.state, number));
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,

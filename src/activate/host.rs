@@ -151,8 +151,8 @@ pub struct UnitState {
     pub result: String,
     /// How the last reload went; `success` if well, empty if it is no service.
     pub reload_result: String,
-    /// It is of type oneshot: being over is its purpose.
-    pub oneshot: bool,
+    /// Whether being over is its purpose.
+    pub oneshot: Oneshot,
     /// When it was last to be started, a condition of its own said no.
     pub condition_failed: bool,
     /// The units that it starts, if that is what it is for.
@@ -168,6 +168,18 @@ pub struct Definition {
     pub drop_ins: Vec<PathBuf>,
     /// Some of them changed since systemd read them.
     pub outdated: bool,
+}
+
+/// Whether a unit is of type oneshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oneshot {
+    /// It is not.
+    #[default]
+    No,
+    /// It is, and does not run once it is over.
+    Ends,
+    /// It is, and runs once it is over (`RemainAfterExit=`).
+    Remains,
 }
 
 /// Whether a unit has a definition.
@@ -232,10 +244,16 @@ impl UnitState {
         self.active == ActiveState::Failed || self.auto_restart
     }
 
-    /// It does not run, and rightly so: it did its work, or its own condition kept it from starting.
+    /// It is a job, and in the middle of it.
+    pub fn is_at_work(&self) -> bool {
+        self.oneshot != Oneshot::No && self.active == ActiveState::Activating && !self.auto_restart
+    }
+
+    /// It does not run, and rightly so: it did its work in this boot, or its own condition kept it from starting. systemd knows of the
+    /// life of one that is over as long as something refers to it, as rick.target does to what is to run.
     pub fn is_done(&self) -> bool {
         self.active == ActiveState::Inactive
             && matches!(self.result.as_str(), "" | "success")
-            && (self.oneshot || self.condition_failed)
+            && (self.oneshot == Oneshot::Ends && self.invocation_id.is_some() || self.condition_failed)
     }
 }

@@ -1,6 +1,8 @@
 //! `journal.json`: the switch that is under way. It is written before anything stops and removed when the host is settled, so whoever
 //! finds it (the next run, the boot, the timer) knows where the host was going, and where to go back to.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,9 @@ pub struct Journal {
     pub terms: Terms,
     /// Units that were started anew and whose work cannot be undone by going back.
     pub crossed: Vec<UnitName>,
+    /// Units that ran until they were stopped for this: they run again, here or where the host goes back to, if that has them.
+    #[serde(default)]
+    pub halted: BTreeSet<UnitName>,
 }
 
 /// How far a switch is.

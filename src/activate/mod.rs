@@ -48,10 +48,14 @@ pub mod journal;
 pub mod layer;
 pub mod list;
 pub mod marks;
+#[cfg(test)]
+mod model;
 pub mod pin;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
+#[cfg(test)]
+mod properties;
 pub mod realise;
 pub mod receive;
 pub mod refusal;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::applied::{Applied, AppliedUnit};
 use super::desired::{Desired, Wanted};
 use super::explain::{self, Change};
-use super::host::{ActiveState, UnitState, Verb};
+use super::host::{Oneshot, UnitState, Verb};
 use crate::bundle::manifest::{OnChange, Role};
 use crate::bundle::names::UnitName;
 
@@ -24,6 +24,8 @@ pub struct Situation<'a> {
     pub ours: &'a Desired,
     /// The units as systemd has them; one that is not here is not loaded.
     pub live: &'a BTreeMap<UnitName, UnitState>,
+    /// Units that ran until the switch under way stopped them: they run again, also if rick does not start them otherwise.
+    pub halted: &'a BTreeSet<UnitName>,
 }
 
 /// What is to be done to units.
@@ -35,6 +37,8 @@ pub struct Plan {
     pub skipped: Vec<Skip>,
     /// The units of others that are to run again when rick lets go, once this plan is carried out.
     pub displaced: BTreeSet<UnitName>,
+    /// The units that this plan stops: they are to run again, here or where the host goes back to, though rick may not start them otherwise.
+    pub halted: BTreeSet<UnitName>,
 }
 
 /// A unit that is left as it is although it changed.
@@ -132,6 +136,8 @@ pub enum Reason {
     GivenBack,
     /// What the generation added to the distribution's own definition is no longer there.
     Restored,
+    /// It ran until this switch stopped it.
+    Halted,
 }
 
 impl fmt::Display for Reason {
@@ -148,6 +154,7 @@ impl fmt::Display for Reason {
             Self::Gone => "gone from the environment",
             Self::GivenBack => "it ran before rick took its name",
             Self::Restored => "back to what the distribution says",
+            Self::Halted => "it ran before",
         })
     }
 }
@@ -202,7 +209,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     free_sockets(situation, &mut steps);
     // Stable: within a rank the order of dependencies stays. Restarts and starts share a rank.
     steps.sort_by_key(|step| (rank(step.verb), stop_rank(step)));
-    Plan { steps, skipped, displaced: situation.displaced() }
+    let halted = situation.halted(&steps);
+    Plan { steps, skipped, displaced: situation.displaced(), halted }
 }
 
 /// What becomes of one unit.
@@ -231,7 +239,7 @@ impl Situation<'_> {
 
     /// It is a job, and in the middle of it.
     fn is_at_work(&self, unit: &UnitName) -> bool {
-        self.live.get(unit).is_some_and(|state| state.oneshot && state.active == ActiveState::Activating)
+        self.live.get(unit).is_some_and(UnitState::is_at_work)
     }
 
     fn is_ours(&self, unit: &UnitName) -> bool {
@@ -243,8 +251,18 @@ impl Situation<'_> {
             Role::Mask if self.stirs(&unit.name) => Act::Do(Verb::Stop, Reason::Masked),
             Role::Run | Role::Follow if self.runs(&unit.name) => self.change_of(unit),
             Role::Run => self.start_of(unit).map_or(Act::Nothing, |reason| Act::Do(Verb::Start, reason)),
+            Role::Follow if self.halted.contains(&unit.name) => Act::Do(Verb::Start, Reason::Halted),
+            Role::Follow if self.was_hidden(&unit.name) => Act::Do(Verb::Start, Reason::GivenBack),
             Role::Mask | Role::Follow => Act::Nothing,
         }
+    }
+
+    /// It ran when rick hid it or was about to, and was not started since.
+    fn was_hidden(&self, unit: &UnitName) -> bool {
+        let record = self.applied.units.get(unit);
+        let is_job = self.live.get(unit).is_some_and(|state| state.oneshot == Oneshot::Ends);
+        let hidden = record.is_none_or(|record| record.role == Some(Role::Mask));
+        self.applied.displaced.contains(unit) && hidden && !is_job
     }
 
     /// For a unit that runs.
@@ -292,9 +310,25 @@ impl Situation<'_> {
     fn displaced(&self) -> BTreeSet<UnitName> {
         let names = self.desired.names();
         let still = self.applied.displaced.iter().filter(|unit| names.contains(*unit));
-        let new = names.iter().filter(|unit| self.stirs(unit) && !self.is_ours(unit));
+        let takes = |unit: &&Wanted| !is_theirs(unit.borrowed, Some(unit.role));
+        let taken = self.desired.units.iter().filter(takes).map(|unit| &unit.name);
+        let new = taken.filter(|unit| self.stirs(unit) && !self.owns(unit));
         still.chain(new).cloned().collect()
     }
+
+    /// It is ours, and not only to add to.
+    fn owns(&self, unit: &UnitName) -> bool {
+        match (self.now(unit), self.applied.units.get(unit)) {
+            (Some(now), _) => !is_theirs(now.borrowed, Some(now.role)),
+            (None, Some(record)) => !is_theirs(record.borrowed, record.role),
+            (None, None) => false,
+        }
+    }
+}
+
+/// A unit of the distribution that is only added to, and that others start, stays theirs: nothing is to be given back.
+fn is_theirs(borrowed: bool, role: Option<Role>) -> bool {
+    borrowed && role == Some(Role::Follow)
 }
 
 /// For a unit that runs under another definition than the one to come.
@@ -315,7 +349,8 @@ fn departures(situation: &Situation<'_>) -> Vec<Step> {
     let names = situation.desired.names();
     let ours = situation.ours.units.iter().map(|unit| &unit.name);
     let others = situation.applied.units.keys().filter(|unit| situation.now(unit).is_none());
-    let gone = ours.chain(others).filter(|unit| !names.contains(*unit));
+    let displaced = situation.applied.displaced.iter().filter(|unit| !situation.is_ours(unit));
+    let gone = ours.chain(others).chain(displaced).filter(|unit| !names.contains(*unit));
     let steps: Vec<Step> = gone.flat_map(|unit| situation.departure(unit)).collect();
     let (halts, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|step| step.verb == Verb::Stop);
     halts.into_iter().rev().chain(others).collect()
@@ -325,13 +360,22 @@ impl Situation<'_> {
     /// A unit that rick defined is stopped while its definition is there. What it displaced is given back.
     fn departure(&self, unit: &UnitName) -> Vec<Step> {
         let step = |verb, reason| Step::new(verb, unit.clone(), reason);
+        if self.is_back(unit) {
+            return Vec::new();
+        }
         let displaced = self.applied.displaced.contains(unit);
-        let borrowed = self.now(unit).filter(|now| now.borrowed);
-        if borrowed.is_some_and(|now| now.role == Role::Follow) && self.is_at_work(unit) {
+        let (borrowed, role) = match (self.now(unit), self.applied.units.get(unit)) {
+            (Some(now), _) => (now.borrowed, Some(now.role)),
+            // The switch that was to let go of it was cut short.
+            (None, Some(record)) => (record.borrowed, record.role),
+            (None, None) => (false, None),
+        };
+        let follows = role == Some(Role::Follow);
+        if borrowed && follows && self.is_at_work(unit) {
             // The distribution's own job, started by itself: an update of the system, say. The next one is as it says.
             return Vec::new();
         }
-        if self.runs(unit) && borrowed.is_some_and(|now| displaced || now.role == Role::Follow) {
+        if self.runs(unit) && borrowed && (displaced || follows) {
             // A restart, for a stop would take along what requires it.
             return vec![step(Verb::Restart, Reason::Restored)];
         }
@@ -339,6 +383,22 @@ impl Situation<'_> {
         let ended = to_end.then(|| step(Verb::Stop, Reason::Gone));
         let given_back = displaced.then(|| step(Verb::Start, Reason::GivenBack));
         ended.into_iter().chain(given_back).collect()
+    }
+
+    /// It runs, and not from a definition of rick's any more: its life is none that was seen while systemd had one.
+    fn is_back(&self, unit: &UnitName) -> bool {
+        let life = self.live.get(unit).and_then(|state| state.invocation_id.as_ref());
+        let recorded = self.applied.units.get(unit).and_then(|record| record.invocation_id.as_ref());
+        self.now(unit).is_none() && self.runs(unit) && life != recorded
+    }
+
+    /// The units that `steps` stop, but for jobs. What is behind a socket comes back when it is asked for.
+    fn halted(&self, steps: &[Step]) -> BTreeSet<UnitName> {
+        let ends = |step: &&Step| {
+            matches!(step.verb, Verb::Stop | Verb::Restart) && step.reason != Reason::SocketChanged
+        };
+        let stopped = steps.iter().filter(ends).map(|step| &step.unit);
+        stopped.filter(|unit| self.runs(unit) && !self.is_at_work(unit)).cloned().collect()
     }
 }
 
@@ -387,7 +447,7 @@ fn stop_rank(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activate::host::{ActiveState, LoadState};
+    use crate::activate::host::{ActiveState, LoadState, Oneshot};
     use crate::bundle::digest::Digest;
 
     /// `NAME ROLE RESTART-KEY RELOAD-KEY [borrowed | ON-CHANGE]`, the reload key `-` for none.
@@ -422,13 +482,19 @@ mod tests {
         applied: Applied,
         ours: Desired,
         live: BTreeMap<UnitName, UnitState>,
+        halted: BTreeSet<UnitName>,
     }
 
     impl Case {
         /// A host on which `units` were applied and run.
         fn running(units: &[&str]) -> Self {
             let before = desired(units);
-            let mut case = Self { applied: Applied::default(), ours: before.clone(), live: BTreeMap::new() };
+            let mut case = Self {
+                applied: Applied::default(),
+                ours: before.clone(),
+                live: BTreeMap::new(),
+                halted: BTreeSet::new(),
+            };
             for unit in &before.units {
                 case.applied.units.insert(unit.name.clone(), AppliedUnit::of(unit, None, 1));
                 if unit.role != Role::Mask {
@@ -446,7 +512,8 @@ mod tests {
 
         fn plan(&self, units: &[&str]) -> Plan {
             let desired = desired(units);
-            plan(&Situation { desired: &desired, applied: &self.applied, ours: &self.ours, live: &self.live })
+            let (applied, ours, live) = (&self.applied, &self.ours, &self.live);
+            plan(&Situation { desired: &desired, applied, ours, live, halted: &self.halted })
         }
 
         fn steps(&self, units: &[&str]) -> Vec<String> {
@@ -507,10 +574,25 @@ mod tests {
     #[test]
     fn a_oneshot_that_did_its_work_is_left_until_it_changes() {
         let mut case = Case::running(&["setup.service run 1 -"]);
-        let state = UnitState { load: LoadState::Loaded, oneshot: true, ..UnitState::default() };
-        case.live.insert("setup.service".parse().unwrap(), state);
+        let done = UnitState {
+            load: LoadState::Loaded,
+            oneshot: Oneshot::Ends,
+            invocation_id: Some("1".to_owned()),
+            ..UnitState::default()
+        };
+        case.live.insert("setup.service".parse().unwrap(), done.clone());
         assert!(case.steps(&["setup.service run 1 -"]).is_empty());
         assert_eq!(case.steps(&["setup.service run 2 -"]), ["start setup.service: it changed"]);
+
+        // One that counts as running once it is over was stopped.
+        let stopped = UnitState { oneshot: Oneshot::Remains, ..done.clone() };
+        case.live.insert("setup.service".parse().unwrap(), stopped);
+        assert_eq!(case.steps(&["setup.service run 1 -"]), ["start setup.service: not running"]);
+
+        // One that only a timer would have started so far never did its work.
+        let never = UnitState { invocation_id: None, ..done };
+        case.live.insert("setup.service".parse().unwrap(), never);
+        assert_eq!(case.steps(&["setup.service run 1 -"]), ["start setup.service: not running"]);
     }
 
     #[test]
@@ -637,7 +719,8 @@ mod tests {
     fn a_job_is_not_torn_out_of_its_work() {
         let units = ["backup.service follow 1 -", "backup.timer run 1 -"];
         let mut case = Case::running(&units);
-        let state = UnitState { active: ActiveState::Activating, oneshot: true, ..UnitState::default() };
+        let state =
+            UnitState { active: ActiveState::Activating, oneshot: Oneshot::Ends, ..UnitState::default() };
         case.live.insert("backup.service".parse().unwrap(), state);
         let changed = ["backup.service follow 2 -", "backup.timer run 2 -"];
         assert_eq!(case.steps(&changed), ["restart backup.timer: it changed"]);
@@ -653,7 +736,8 @@ mod tests {
     #[test]
     fn a_job_of_the_distribution_ends_its_work() {
         let mut case = Case::running(&["upgrade.service follow 1 - borrowed"]);
-        let state = UnitState { active: ActiveState::Activating, oneshot: true, ..UnitState::default() };
+        let state =
+            UnitState { active: ActiveState::Activating, oneshot: Oneshot::Ends, ..UnitState::default() };
         case.live.insert("upgrade.service".parse().unwrap(), state);
         assert!(case.steps(&["upgrade.service follow 2 - borrowed"]).is_empty());
         assert!(case.steps(&[]).is_empty());
@@ -698,6 +782,66 @@ mod tests {
         let skipped = case.plan(&after).skipped;
         assert_eq!(skipped.len(), 1);
         assert_eq!((skipped[0].unit.as_str(), skipped[0].reason), ("c.service", SkipReason::NeverRestarted));
+    }
+
+    #[test]
+    fn what_a_switch_stopped_runs_again_where_it_goes_back_to() {
+        let units = ["job@x.service follow 1 -", "a.service follow 1 - stop-start", "b.service follow 1 -"];
+        let case = Case::running(&units);
+        let plan = case.plan(&["a.service follow 2 - stop-start", "b.service follow 1 -"]);
+        assert_eq!(
+            plan.halted.iter().map(UnitName::as_str).collect::<Vec<_>>(),
+            ["a.service", "job@x.service"]
+        );
+
+        let mut back = Case::running(&units)
+            .live("a.service", ActiveState::Inactive)
+            .live("job@x.service", ActiveState::Inactive)
+            .live("b.service", ActiveState::Inactive);
+        back.halted = plan.halted;
+        assert_eq!(
+            back.steps(&units),
+            ["start job@x.service: it ran before", "start a.service: it ran before"]
+        );
+    }
+
+    #[test]
+    fn a_cut_short_switch_knows_the_distributions_own_units() {
+        let mut case =
+            Case::running(&["upgrade.service follow 1 - borrowed", "cron.service follow 1 - borrowed"]);
+        let working =
+            UnitState { active: ActiveState::Activating, oneshot: Oneshot::Ends, ..UnitState::default() };
+        case.live.insert("upgrade.service".parse().unwrap(), working);
+        case.ours = desired(&[]);
+        assert_eq!(case.steps(&[]), ["restart cron.service: back to what the distribution says"]);
+    }
+
+    #[test]
+    fn what_was_given_back_before_a_switch_was_cut_short_is_left_alone() {
+        let mut case = Case::running(&["cron.service run 1 -", "ssh.service run 1 -"]);
+        case.ours = desired(&[]);
+        case.applied.displaced = ["cron.service", "ssh.service"].map(|unit| unit.parse().unwrap()).into();
+        case.applied.units.retain(|unit, _| unit.as_str() == "cron.service");
+        case = case.live("ssh.service", ActiveState::Inactive);
+        let new_life = UnitState {
+            active: ActiveState::Active,
+            invocation_id: Some("new".to_owned()),
+            ..UnitState::default()
+        };
+        case.live.insert("cron.service".parse().unwrap(), new_life);
+        assert_eq!(case.steps(&[]), ["start ssh.service: it ran before rick took its name"]);
+    }
+
+    #[test]
+    fn what_was_hidden_runs_again_when_only_others_start_it() {
+        let mut case = Case::running(&["cron.service mask 1 -", "at.service mask 1 -"])
+            .live("cron.service", ActiveState::Inactive)
+            .live("at.service", ActiveState::Inactive);
+        case.applied.displaced.insert("cron.service".parse().unwrap());
+        assert_eq!(
+            case.steps(&["cron.service follow 2 -", "at.service follow 2 -"]),
+            ["start cron.service: it ran before rick took its name"]
+        );
     }
 
     #[test]

@@ -517,6 +517,7 @@ mod tests {
             phase: Phase::Confirming,
             terms: Terms::default(),
             crossed: Vec::new(),
+            halted: std::collections::BTreeSet::new(),
         };
         journal.write(&story.state()).unwrap();
         assert!(text(&story).contains("\ngeneration 1 waits for `rick-activate confirm`; "));

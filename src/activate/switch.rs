@@ -35,9 +35,9 @@ pub struct Switch<'a> {
     /// The generation to come.
     pub target: &'a Generation,
     /// Its units.
-    pub desired: &'a Desired,
+    pub desired: Desired,
     /// The units of the generation that the host has when the switch begins.
-    pub ours: &'a Desired,
+    pub ours: Desired,
     /// What is to be done, as far as it could be seen before.
     pub plan: Plan,
     /// What was applied before, as it holds now.
@@ -72,10 +72,12 @@ pub struct Arrival {
 impl Switch<'_> {
     /// Does it all. An error: it broke off halfway.
     pub fn carry_out(mut self) -> Result<Arrival> {
+        self.note_halted()?;
         let mut problems = self.stop();
         self.commit()?;
         let mut live = self.load()?;
         self.replan(&live);
+        self.note_loaded()?;
         self.note_barriers()?;
         problems.extend(self.make_directories());
         let mut complaints = self.act(&live);
@@ -108,6 +110,15 @@ impl Switch<'_> {
         Ok(Arrival { steps: self.plan.steps, skipped: self.plan.skipped, problems, warnings })
     }
 
+    /// What is to run again is written down before it stops: not all of it is started by rick otherwise.
+    fn note_halted(&mut self) -> Result<()> {
+        if self.plan.halted.is_subset(&self.journal.halted) {
+            return Ok(());
+        }
+        self.journal.halted.append(&mut self.plan.halted);
+        self.journal.write(self.state)
+    }
+
     fn stop(&mut self) -> Vec<Problem> {
         let units = self.plan.of(Verb::Stop);
         self.tell(Verb::Stop);
@@ -132,36 +143,69 @@ impl Switch<'_> {
         foreign::keep(self.state, &self.adopted, self.target.manifest())
     }
 
-    /// systemd reads the new definitions. From here on whatever is started is started from them, and the record says so before anything
-    /// is: a run that is killed between two restarts leaves what it takes to tell them apart.
+    /// systemd reads the new definitions.
     fn load(&mut self) -> Result<BTreeMap<UnitName, UnitState>> {
         if self.unread {
             self.host.daemon_reload()?;
+            self.meet_instances()?;
         }
         let live = self.look()?;
         if self.unread {
-            self.applied = std::mem::take(&mut self.applied).seen(&live, &self.loaded);
-            self.applied.loads(self.target.number, &live);
-            self.applied.write(self.state)?;
+            let others = [&self.ours, &self.desired];
+            self.applied = std::mem::take(&mut self.applied).seen(&live, &self.loaded, &others);
+            self.applied.loads(self.target.number, &self.desired, &live);
         }
         Ok(live)
+    }
+
+    /// An instance that came up since it was planned runs under the old definition like any other unit.
+    fn meet_instances(&mut self) -> Result<()> {
+        let of_all = [&self.desired, &self.ours, &self.loaded].map(Desired::templates);
+        let templates: BTreeSet<UnitName> = of_all.into_iter().flatten().cloned().collect();
+        let instances = self.host.instances(&templates.into_iter().collect::<Vec<_>>())?;
+        for units in [&mut self.desired, &mut self.ours, &mut self.loaded] {
+            units.add_instances(&instances);
+        }
+        Ok(())
     }
 
     /// The plan as it looks after the commit: what is stopped is stopped, and what came up in between is seen.
     fn replan(&mut self, live: &BTreeMap<UnitName, UnitState>) {
         let before = std::mem::take(&mut self.plan);
-        let situation = Situation { desired: self.desired, applied: &self.applied, ours: self.ours, live };
+        let situation = Situation {
+            desired: &self.desired,
+            applied: &self.applied,
+            ours: &self.ours,
+            live,
+            halted: &self.journal.halted,
+        };
         let now = plan::plan(&situation).with_reasons_of(&before);
         let displaced = before.displaced.union(&now.displaced).cloned().collect();
         let stopped = before.steps.into_iter().filter(|step| step.verb == Verb::Stop);
         let steps = stopped.chain(now.steps).collect();
-        self.plan = Plan { steps, skipped: now.skipped, displaced };
+        self.plan = Plan { steps, displaced, ..now };
         explain::explain(&mut self.plan, &self.applied, &Contents::of(self.target), |number| {
             Contents::at(self.state, number)
         });
         for skip in &self.plan.skipped {
             self.report.line("leave", &skip.told());
         }
+    }
+
+    /// From here on whatever is started is started from the new definitions, and the record says so before anything is: a run that is
+    /// killed between two restarts leaves what it takes to tell them apart. A reload leaves no trace in systemd, so that what is about to be
+    /// reloaded is of neither generation until it is known to be of the new one.
+    fn note_loaded(&mut self) -> Result<()> {
+        let reloads = self.plan.steps.iter().filter(|step| step.verb == Verb::Reload);
+        let mut news = self.unread;
+        for step in reloads {
+            if let Some(record) = self.applied.units.get_mut(&step.unit) {
+                record.restart_key = record.restart_key.filter(|_| step.reason == Reason::ConfigChanged);
+                record.reload_key = None;
+                news = true;
+            }
+        }
+        if news { self.applied.write(self.state) } else { Ok(()) }
     }
 
     /// What cannot be undone is written down before it is done.
@@ -196,7 +240,8 @@ impl Switch<'_> {
     fn look(&self) -> Result<BTreeMap<UnitName, UnitState>> {
         let acted = self.plan.steps.iter().map(|step| step.unit.clone());
         let known = self.applied.units.keys().cloned();
-        observe(self.host, self.desired.names().into_iter().chain(acted).chain(known))
+        let before = self.ours.names().into_iter().chain(self.loaded.names());
+        observe(self.host, self.desired.names().into_iter().chain(before).chain(acted).chain(known))
     }
 
     /// Stops what came up in between, reloads, then restarts and starts in the order of their dependencies; gives what systemctl complained
@@ -308,7 +353,10 @@ impl Switch<'_> {
         let wanted = self.desired.names();
         let gone = self.applied.units.iter().filter(|(unit, _)| !wanted.contains(*unit));
         let lives_on = |record: &AppliedUnit, state: &UnitState| {
-            state.runs() && state.invocation_id.is_some() && state.invocation_id == record.invocation_id
+            let same = state.invocation_id.is_some() && state.invocation_id == record.invocation_id;
+            // The distribution's own job is let go of in the middle of its work.
+            let at_work = record.borrowed && record.role == Some(Role::Follow) && state.is_at_work();
+            state.runs() && same && !at_work
         };
         let left: BTreeMap<UnitName, &UnitState> = gone
             .filter_map(|(unit, record)| Some((unit.clone(), record, states.get(unit)?)))
@@ -316,7 +364,10 @@ impl Switch<'_> {
             .map(|(unit, _, state)| (unit, state))
             .collect();
         self.applied.units.retain(|unit, _| wanted.contains(unit) || left.contains_key(unit));
-        self.applied.displaced.retain(|unit| self.plan.displaced.contains(unit) || left.contains_key(unit));
+        let failed = |unit: &UnitName| states.get(unit).is_some_and(UnitState::failed);
+        self.applied
+            .displaced
+            .retain(|unit| self.plan.displaced.contains(unit) || left.contains_key(unit) || failed(unit));
         let still =
             |(unit, state)| self.problem(unit, state, "still runs, though it is gone from the environment");
         let mut problems: Vec<Problem> = left.iter().map(|(unit, state)| still((unit, state))).collect();

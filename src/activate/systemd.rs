@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 
 use super::ask;
-use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, LoadState, Log, Oneshot, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
@@ -39,7 +39,7 @@ const SERVICE: &str = "rick-switch.service";
 /// What the names of the timers begin with that go back when a switch is not done in time.
 const TIMER: &str = "rick-rollback";
 /// What is asked about units.
-const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,ConditionResult,ConditionTimestampMonotonic,Triggers";
+const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,Result,ReloadResult,Type,RemainAfterExit,ConditionResult,ConditionTimestampMonotonic,Triggers";
 
 /// The host that this program runs on.
 #[derive(Debug)]
@@ -406,7 +406,11 @@ fn parse_state(block: &BTreeMap<&str, &str>) -> UnitState {
         invocation_id: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
         result: text("Result").to_owned(),
         reload_result: text("ReloadResult").to_owned(),
-        oneshot: text("Type") == "oneshot",
+        oneshot: match (text("Type"), text("RemainAfterExit")) {
+            ("oneshot", "yes") => Oneshot::Remains,
+            ("oneshot", _) => Oneshot::Ends,
+            _ => Oneshot::No,
+        },
         condition_failed: tried && text("ConditionResult") == "no",
         triggers: text("Triggers").split_whitespace().filter_map(|unit| unit.parse().ok()).collect(),
     }

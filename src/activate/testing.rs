@@ -94,6 +94,12 @@ impl Build {
         self
     }
 
+    /// Says more of the unit that came last.
+    pub(crate) fn and(mut self, say: impl FnOnce(&mut UnitEntry)) -> Self {
+        say(self.manifest.units.last_mut().unwrap());
+        self
+    }
+
     /// A drop-in for a unit of the distribution.
     pub(crate) fn drop_in(self, name: &str, stem: &str, text: &str) -> Self {
         let path = format!("units/{name}.d/{stem}.conf");

@@ -173,6 +173,7 @@ impl Activation<'_> {
             phase: Phase::Switching,
             terms: self.terms.clone(),
             crossed: Vec::new(),
+            halted: unfinished.map(|journal| journal.halted.clone()).unwrap_or_default(),
         };
         journal.write(&self.state)?;
         if let Err(error) = self.host.arm(&self.state.program(), self.terms.deadline_s) {
@@ -210,8 +211,8 @@ impl Activation<'_> {
             state: &self.state,
             host: self.host,
             target: &generation,
-            desired: &course.desired,
-            ours: &course.ours,
+            desired: course.desired,
+            ours: course.ours,
             plan: course.plan,
             applied: course.applied,
             loaded: course.loaded,

@@ -68,3 +68,76 @@ fn is_the_same_life(before: Option<&UnitState>, now: Option<&UnitState>) -> bool
     };
     life(before) == life(now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::host::ActiveState;
+    use crate::activate::model::{Event, Model, Plot};
+
+    const WINDOW: Duration = Duration::from_secs(5);
+    /// How often one looks in a window; each look is two moments: the pause, and the question.
+    const LOOKS: usize = 10;
+
+    fn name() -> UnitName {
+        "a.service".parse().unwrap()
+    }
+
+    /// Watches a unit of this text while the events happen; how it is in the end, whether it is steady, and how often one looked.
+    fn watched(text: &str, events: Vec<(usize, Event)>, window: Duration) -> (UnitState, bool, usize) {
+        let root = tempfile::tempdir().unwrap();
+        let host = Model::boot(root.path(), &[("a.service", text, true)]);
+        let begin = observe(&host, [name()]).unwrap();
+        host.plot(Plot { events, killed: None });
+        let watched = watch(&host, &[name()], begin, window).unwrap();
+        (watched.states[&name()].clone(), watched.unsteady.is_empty(), host.moments() / 2)
+    }
+
+    const DIES: &str = "[Service]\nExecStart=/bin/a\n";
+    const RETURNS: &str = "[Service]\nExecStart=/bin/a\nRestart=on-failure\n";
+
+    #[test]
+    fn what_stays_up_is_watched_for_one_window() {
+        let (state, steady, looks) = watched(DIES, Vec::new(), WINDOW);
+        assert!(state.runs() && steady);
+        assert_eq!(looks, LOOKS);
+    }
+
+    #[test]
+    fn what_is_down_for_good_is_not_waited_for() {
+        let (state, _, looks) = watched(DIES, vec![(4, Event::Break(name()))], WINDOW);
+        assert_eq!((state.active, looks), (ActiveState::Failed, 3));
+    }
+
+    #[test]
+    fn what_goes_up_and_down_to_the_end_is_unsteady() {
+        let again = |look: usize| {
+            let look = look * 6;
+            [(look, Event::Break(name())), (look + 2, Event::GoOn(name()))]
+        };
+        let (_, steady, looks) = watched(RETURNS, (0..LOOKS * 3).flat_map(again).collect(), WINDOW);
+        assert!(!steady);
+        assert_eq!(looks, LOOKS * 3);
+    }
+
+    #[test]
+    fn what_recovers_and_stays_for_a_window_is_well() {
+        let (state, steady, looks) =
+            watched(RETURNS, vec![(4, Event::Break(name())), (10, Event::GoOn(name()))], WINDOW);
+        assert!(state.runs() && steady);
+        assert_eq!(looks, 6 + LOOKS, "a whole window after it came back");
+    }
+
+    #[test]
+    fn what_waits_to_be_started_again_to_the_end_is_not_called_well_by_its_state() {
+        let (state, ..) = watched(RETURNS, vec![(4, Event::Break(name()))], WINDOW);
+        assert!(state.failed());
+    }
+
+    #[test]
+    fn without_a_window_nobody_looks() {
+        let (state, steady, looks) = watched(DIES, vec![(0, Event::Break(name()))], Duration::ZERO);
+        assert!(state.runs() && steady);
+        assert_eq!(looks, 0);
+    }
+}
