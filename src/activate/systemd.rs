@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::ask;
+use super::handover;
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
@@ -99,6 +100,10 @@ impl Host for Systemd {
 
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
+    }
+
+    fn keep_program(&self, path: &Path) -> Result<()> {
+        handover::keep_program(path)
     }
 
     /// Each timer has a name of its own: that which calls this very process is there as long as it runs.
