@@ -157,6 +157,10 @@ impl Activation<'_> {
             terms: self.terms.clone(),
             crossed: Vec::new(),
         };
+        // A run that was killed right after its end may have left it.
+        if unfinished.is_none() {
+            journal::forget_confirmation(&self.state)?;
+        }
         journal.write(&self.state)?;
         if journal.can_go_back()
             && let Err(error) = self.host.arm(&self.state.program(), self.terms.deadline_s)
