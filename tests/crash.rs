@@ -168,6 +168,10 @@ fn some<T: Clone>(all: &[T], count: usize) -> Vec<T> {
 enum Cut {
     /// The activator is killed as it enters a system call.
     At(Point),
+    /// The same in the very first switch of a host.
+    First(Point),
+    /// Both the activator that was called and the service that switches are killed, so many milliseconds after the call.
+    Service(usize),
     /// The nth program that it starts is killed, before or after it did its work.
     Program { nth: usize, after: bool },
 }
@@ -181,6 +185,8 @@ enum Next {
     Resume,
     /// A power cut at once, and a boot.
     Boot,
+    /// PID 1, which starts the service again.
+    Wait,
 }
 
 /// One switch to be cut short.
@@ -196,6 +202,14 @@ impl fmt::Display for Job {
         let (to, next) = (self.to, self.next);
         match &self.cut {
             Cut::At(point) => write!(f, "to {to:?}, killed at {} {}, then {next:?}", point.call, point.nth),
+            Cut::First(point) => {
+                write!(
+                    f,
+                    "to {to:?} for the first time, killed at {} {}, then {next:?}",
+                    point.call, point.nth
+                )
+            }
+            Cut::Service(after) => write!(f, "to {to:?}, service killed after {after} ms, then {next:?}"),
             Cut::Program { nth, after } => {
                 let when = if *after { "after" } else { "before" };
                 write!(f, "to {to:?}, program {nth} killed {when} its work, then {next:?}")
@@ -328,6 +342,22 @@ for object in store/*; do
 done
 "#;
 
+/// Removes all that is left of rick.
+const FRESH: &str = r"
+rm -r /var/lib/rick /usr/local/lib/systemd/system /etc/sysusers.d/rick.conf /etc/tmpfiles.d/rick.conf
+systemctl daemon-reload
+";
+
+/// What a first switch left is whole, though there may be little of it.
+const HALF_FRESH: &str = r#"
+for anchor in /usr/local/lib/systemd/system /etc/sysusers.d/rick.conf /etc/tmpfiles.d/rick.conf /var/lib/rick/current; do
+    [[ ! -L $anchor || -e $anchor ]] || { echo "$anchor dangles"; exit 1; }
+done
+for json in /var/lib/rick/*.json; do
+    [[ ! -e $json ]] || jq -e . "$json" >/dev/null
+done
+"#;
+
 /// Stands in the place of each program that the activator starts, and kills itself the nth time.
 const DIES: &str = r#"#!/bin/bash
 count=$(($(cat /run/programs) + 1))
@@ -447,7 +477,7 @@ impl Lab {
         let bundle = to.bundle();
         let activate = [&ACTIVATE[..], &[&bundle]].concat();
         match cut {
-            Cut::At(point) => {
+            Cut::At(point) | Cut::First(point) => {
                 let inject = format!("inject={}:signal=SIGKILL:when={}", point.call, point.nth);
                 let trace = format!("trace={}", point.call);
                 // The activator alone: what it started goes on, as it does when somebody kills it.
@@ -456,6 +486,16 @@ impl Lab {
                 let killed = status.signal() == Some(9) || status.code() == Some(137);
                 self.tally.kills += usize::from(killed);
                 killed
+            }
+            Cut::Service(after) => {
+                let killed = self.host.sh(&format!(
+                    "rick-activate --settle=0 {bundle} >/dev/null 2>&1 &\nsleep {}.{:03}\n\
+                     pkill -KILL -x rick-activate && echo killed || true",
+                    after / 1000,
+                    after % 1000
+                ));
+                self.tally.kills += usize::from(killed == "killed");
+                true
             }
             Cut::Program { nth, after } => {
                 self.host.sh(&format!("echo 0 >/run/programs; echo {nth} {after} >/run/dies"));
@@ -511,8 +551,11 @@ impl Lab {
 
     /// Cuts a switch short, lets something find what is left, and judges.
     fn do_job(&mut self, job: &Job) -> Result<(), String> {
-        let from = self.side;
         self.tally.jobs += 1;
+        if matches!(job.cut, Cut::First(_)) {
+            return self.do_first(job);
+        }
+        let from = self.side;
         self.host.sh(TIDY);
         let end = if self.cut(job.to, &job.cut) { self.go_on(job)? } else { job.to.end(from) };
         self.settled(end)?;
@@ -521,11 +564,30 @@ impl Lab {
         Ok(())
     }
 
+    /// The same on a host that rick never switched.
+    fn do_first(&mut self, job: &Job) -> Result<(), String> {
+        self.host.ok(&["rick-activate", "--foreground", "--settle=0", "rollback", "0"]);
+        self.host.sh(FRESH);
+        self.cut(job.to, &job.cut);
+        self.host.sh(HALF_FRESH);
+        let output = self.unlocked(&["--foreground", "--settle=0", &job.to.bundle()]);
+        if !output.status.success() {
+            return Err(format!("the next run ends with {}: {}", output.status, said(&output)));
+        }
+        self.host.ok(&["systemctl", "start", "job@x.service"]);
+        self.settled(job.to)?;
+        self.tally.ended_after += 1;
+        Ok(())
+    }
+
     /// Judges what was left, has something go on with it, and says where that must end.
     fn go_on(&mut self, job: &Job) -> Result<Side, String> {
         let (from, to) = (self.side, job.to);
         if job.next == Next::Boot {
             return self.boot_and_wait(job);
+        }
+        if job.next == Next::Wait {
+            return self.wait(job);
         }
         let found = self.found()?;
         let left = self.side_of(&found);
@@ -554,28 +616,35 @@ impl Lab {
         self.host.power_cut();
         self.host.boot_again();
         self.tally.boots += 1;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let found = loop {
-            let found = self.found()?;
-            if !found.journal {
-                break found;
-            }
-            if Instant::now() > deadline {
-                return Err("the boot does not go on with the switch".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
-        while self.host.property("rick-resume.service", "ActiveState").starts_with("activ") {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        // What goes on with the switch may be at work already, so that a file goes while it is looked at; what is not whole stays so.
+        self.found().or_else(|_| self.found()).or_else(|_| self.found())?;
+        let side = self.wait(job)?;
         // By hand, it was started before the power went.
         self.host.ok(&["systemctl", "start", "job@x.service"]);
-        let side = self.side_of(&found);
+        Ok(side)
+    }
+
+    /// Waits until PID 1 has gone on with what was left, and says where that ended.
+    fn wait(&mut self, job: &Job) -> Result<Side, String> {
+        let busy = "test -e /var/lib/rick/journal.json || pgrep -x 'systemd-run|rick-activate' || \
+                    systemctl is-active rick-switch.service rick-resume.service";
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.host.run(&["sh", "-c", busy]).status.success() {
+            if Instant::now() > deadline {
+                return Err("PID 1 does not go on with the switch".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if job.to == Side::Broken {
+            // It went back, and says so by failing.
+            self.host.run(&["systemctl", "reset-failed", "rick-resume.service", "rick-switch.service"]);
+        }
+        let side = self.side_of(&self.found()?);
         let allowed = [self.side, job.to.end(self.side)];
         if allowed.contains(&side) {
             Ok(side)
         } else {
-            Err(format!("the boot ends on {side:?}, not on one of {allowed:?}"))
+            Err(format!("it ends on {side:?}, and not on one of {allowed:?}"))
         }
     }
 
@@ -592,7 +661,8 @@ impl Lab {
 
     /// Takes the next job from the end, of those that begin where the host is; if there is none, goes to the other side.
     fn next(&mut self, jobs: &mut Vec<Job>) -> Option<Job> {
-        if let Some(at) = jobs.iter().rposition(|job| job.to != self.side) {
+        if let Some(at) = jobs.iter().rposition(|job| job.to != self.side || matches!(job.cut, Cut::First(_)))
+        {
             return Some(jobs.remove(at));
         }
         self.host.sh(TIDY);
@@ -728,6 +798,11 @@ fn all_jobs(lab: &Lab, index: usize, count: usize) -> Vec<Job> {
         [false, true].map(|after| Job { to: Side::B, cut: Cut::Program { nth, after }, next: Next::Again })
     };
     add("programs", (1..=programs).flat_map(dying).collect());
+    // Longer than a switch takes.
+    let in_time = |after| [Side::B, Side::A].map(|to| Job { to, cut: Cut::Service(after), next: Next::Wait });
+    add("service", (0..40).flat_map(|step| in_time(50 * step)).collect());
+    let first = |point| Job { to: Side::A, cut: Cut::First(point), next: Next::Again };
+    add("first", points(&lab.first).into_iter().step_by(every).map(first).collect());
     for to in [Side::B, Side::Broken] {
         add("power", kills(to, lab.boundaries(to), &[Next::Boot]));
     }
