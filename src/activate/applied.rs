@@ -38,7 +38,7 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedUnit {
-    /// The restart key; none if it was not rick's when it was started.
+    /// The restart key; none if it was not rick's when it was started, or failed.
     pub restart_key: Option<Digest>,
     /// The reload key.
     pub reload_key: Option<Digest>,
@@ -106,13 +106,19 @@ impl Applied {
     }
 
     /// What holds if the units are `live` now: whatever began another life was started from `loaded`, the units of the generation that
-    /// systemd has loaded.
+    /// systemd has loaded. What failed is as nothing wants it, so that it is not taken for done once systemd has forgotten that it did: a run
+    /// that is killed on its way back may have made it forget.
     #[must_use]
     pub fn seen(mut self, live: &BTreeMap<UnitName, UnitState>, loaded: &Desired) -> Self {
         for unit in loaded.units.iter().filter(|unit| unit.role != Role::Mask) {
             if let Some(life) = new_life(&self, &unit.name, live) {
                 let record = AppliedUnit::of(unit, Some(life), self.generation);
                 self.units.insert(unit.name.clone(), record);
+            }
+            if live.get(&unit.name).is_some_and(UnitState::failed)
+                && let Some(record) = self.units.get_mut(&unit.name)
+            {
+                (record.restart_key, record.reload_key) = (None, None);
             }
         }
         self
@@ -140,4 +146,40 @@ impl Applied {
 fn new_life(applied: &Applied, unit: &UnitName, live: &BTreeMap<UnitName, UnitState>) -> Option<String> {
     let recorded = applied.units.get(unit).and_then(|record| record.invocation_id.as_ref());
     live.get(unit)?.invocation_id.clone().filter(|life| recorded != Some(life))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activate::host::ActiveState;
+    use crate::bundle::manifest::OnChange;
+
+    #[test]
+    fn what_failed_is_not_as_wanted_though_it_was_started_from_what_is() {
+        let name: UnitName = "job.service".parse().unwrap();
+        let wanted = Wanted {
+            name: name.clone(),
+            role: Role::Run,
+            restart_key: Digest::of(b"new"),
+            reload_key: None,
+            borrowed: false,
+            on_change: OnChange::Restart,
+            optional: false,
+            barrier: false,
+        };
+        let loaded = Desired { units: vec![wanted.clone()] };
+        let live = |active| {
+            let state = UnitState { active, invocation_id: Some("life".to_owned()), ..UnitState::default() };
+            BTreeMap::from([(name.clone(), state)])
+        };
+        let working = Applied::default().seen(&live(ActiveState::Activating), &loaded);
+        assert!(working.units[&name].is(&wanted));
+        for before in [Applied::default(), working] {
+            let failed = before.seen(&live(ActiveState::Failed), &loaded);
+            assert!(!failed.units[&name].is(&wanted));
+            // Somebody made systemd forget.
+            let forgotten = failed.seen(&live(ActiveState::Inactive), &loaded);
+            assert!(!forgotten.units[&name].is(&wanted));
+        }
+    }
 }
