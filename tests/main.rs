@@ -5,6 +5,7 @@ mod apps;
 mod bench;
 mod blueprints;
 mod bundle;
+mod crash;
 mod docs;
 mod errors;
 mod forward_auth;

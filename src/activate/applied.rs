@@ -38,7 +38,7 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedUnit {
-    /// The restart key; none if it was not rick's when it was started.
+    /// The restart key; none if it was not rick's when it was started, or failed.
     pub restart_key: Option<Digest>,
     /// The reload key.
     pub reload_key: Option<Digest>,
@@ -116,6 +116,8 @@ impl Applied {
     /// What holds if the units are `live` now: whatever began another life was started from `loaded`, the units of the generation that
     /// systemd has loaded; or from `others`, if those may have been current or loaded as well by then. systemd reads a unit that it does not
     /// have in memory when that is started, and a service reads its configuration when it starts: only what all of them agree on is known.
+    /// What failed is as nothing wants it, so that it is not taken for done once systemd has forgotten that it did: a run that is killed on its
+    /// way back may have made it forget.
     #[must_use]
     pub fn seen(
         mut self,
@@ -124,16 +126,22 @@ impl Applied {
         others: &[&Desired],
     ) -> Self {
         for unit in loaded.units.iter().filter(|unit| unit.role != Role::Mask) {
-            let Some(began) = new_life(&self, &unit.name, live) else { continue };
-            let mut record = AppliedUnit::of(unit, Some(began), self.generation);
-            for other in others {
-                let other = other.units.iter().find(|other| other.name == unit.name);
-                let (restart_key, reload_key) =
-                    (other.map(|other| other.restart_key), other.and_then(|other| other.reload_key));
-                record.restart_key = record.restart_key.filter(|key| Some(*key) == restart_key);
-                record.reload_key = record.reload_key.filter(|key| Some(*key) == reload_key);
+            if let Some(began) = new_life(&self, &unit.name, live) {
+                let mut record = AppliedUnit::of(unit, Some(began), self.generation);
+                for other in others {
+                    let other = other.units.iter().find(|other| other.name == unit.name);
+                    let (restart_key, reload_key) =
+                        (other.map(|other| other.restart_key), other.and_then(|other| other.reload_key));
+                    record.restart_key = record.restart_key.filter(|key| Some(*key) == restart_key);
+                    record.reload_key = record.reload_key.filter(|key| Some(*key) == reload_key);
+                }
+                self.units.insert(unit.name.clone(), record);
             }
-            self.units.insert(unit.name.clone(), record);
+            if live.get(&unit.name).is_some_and(UnitState::failed)
+                && let Some(record) = self.units.get_mut(&unit.name)
+            {
+                (record.restart_key, record.reload_key) = (None, None);
+            }
         }
         self
     }
@@ -168,6 +176,7 @@ fn new_life(applied: &Applied, unit: &UnitName, live: &BTreeMap<UnitName, UnitSt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activate::host::ActiveState;
     use crate::bundle::manifest::OnChange;
 
     fn wants(unit: &str, restart: &str, reload: &str) -> Desired {
@@ -197,5 +206,25 @@ mod tests {
         assert_eq!(seen(&before, &[&before, &wants("a.service", "1", "2")]), (true, false));
         assert_eq!(seen(&before, &[&before, &wants("a.service", "2", "1")]), (false, true));
         assert_eq!(seen(&before, &[&Desired::default()]), (false, false));
+    }
+
+    #[test]
+    fn what_failed_is_not_as_wanted_though_it_was_started_from_what_is() {
+        let name: UnitName = "job.service".parse().unwrap();
+        let loaded = wants("job.service", "new", "new");
+        let wanted = &loaded.units[0];
+        let live = |active| {
+            let state = UnitState { active, invocation_id: Some("life".to_owned()), ..UnitState::default() };
+            BTreeMap::from([(name.clone(), state)])
+        };
+        let working = Applied::default().seen(&live(ActiveState::Activating), &loaded, &[]);
+        assert!(working.units[&name].is(wanted));
+        for before in [Applied::default(), working] {
+            let failed = before.seen(&live(ActiveState::Failed), &loaded, &[]);
+            assert!(!failed.units[&name].is(wanted));
+            // Somebody made systemd forget.
+            let forgotten = failed.seen(&live(ActiveState::Inactive), &loaded, &[]);
+            assert!(!forgotten.units[&name].is(wanted));
+        }
     }
 }

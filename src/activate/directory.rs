@@ -113,6 +113,10 @@ impl Host for Directory {
 
     fn pause(&self, _time: Duration) {}
 
+    fn keep_program(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
     /// Nothing runs: there is nobody to call, and no time in which it could go wrong.
     fn arm(&self, _program: &Path, _seconds: u32) -> Result<()> {
         Ok(())

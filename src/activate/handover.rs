@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::mem;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result};
 use super::cli::ROLLED_BACK;
 use super::journal::{Journal, Phase};
 use super::marks::Marks;
-use super::state::{Claim, State};
+use super::state::Claim;
 use super::{Activation, Conclusion, Failure, generation};
 use crate::durable;
 
@@ -29,7 +30,7 @@ impl Activation<'_> {
         arguments: &[String],
         claim: &Claim,
     ) -> Result<Conclusion, Failure> {
-        let lock = keep_program(&self.state).and_then(|()| claim.share()).map_err(Failure::Refused)?;
+        let lock = claim.share().map_err(Failure::Refused)?;
         let arguments = [&["switch-to".to_owned(), number.to_string()], arguments].concat();
         // From here on nobody but the service knows whether it was refused.
         let code = self.host.run_apart(&self.state.program(), &arguments, lock).map_err(Failure::Halfway)?;
@@ -68,16 +69,15 @@ impl Activation<'_> {
     }
 }
 
-/// Puts this very program where PID 1 finds it, now and after a boot, if it is not there already.
-pub fn keep_program(state: &State) -> Result<()> {
+/// Puts this very program at `path`, where PID 1 finds it, now and after a boot, if it is not there already.
+pub fn keep_program(path: &Path) -> Result<()> {
     let this = "/proc/self/exe";
     let program = fs::read(this).with_context(|| format!("cannot read {this}"))?;
-    let path = state.program();
-    if durable::read_if_there(&path)?.as_ref() == Some(&program) {
+    if durable::read_if_there(path)?.as_ref() == Some(&program) {
         return Ok(());
     }
     if let Some(directory) = path.parent() {
         durable::make_directory(directory, 0o755)?.iter().try_for_each(|new| durable::sync_name(new))?;
     }
-    durable::replace_file(&path, &program, 0o755)
+    durable::replace_file(path, &program, 0o755)
 }

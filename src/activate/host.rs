@@ -47,6 +47,9 @@ pub trait Host: Sync {
     /// Lets time pass.
     fn pause(&self, time: Duration);
 
+    /// Puts this very program at `path`, for PID 1 to call: before a switch begins, however it is done.
+    fn keep_program(&self, path: &Path) -> Result<()>;
+
     /// Has PID 1 call [`super::Activation::resume`] in this many seconds, unless [`Host::disarm`]ed before, in the place of what it was told
     /// last. `program` is the activator to call.
     fn arm(&self, program: &Path, seconds: u32) -> Result<()>;

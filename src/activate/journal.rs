@@ -81,8 +81,13 @@ impl Journal {
     /// The host is settled.
     pub fn end(state: &State) -> Result<()> {
         durable::remove_file(&state.journal())?;
-        durable::remove_file_if_there(&state.confirmed())
+        forget_confirmation(state)
     }
+}
+
+/// What was confirmed says nothing of the next switch: a number may come again once its generation is gone.
+pub fn forget_confirmation(state: &State) -> Result<()> {
+    durable::remove_file(&state.confirmed())
 }
 
 /// Says that generation `number` is fine. Whoever holds the lock finds it.

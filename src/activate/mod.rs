@@ -178,6 +178,7 @@ impl Activation<'_> {
             return Ok(Conclusion::Here(outcome));
         }
         self.bring_images(target).map_err(Failure::Refused)?;
+        self.host.keep_program(&self.state.program()).map_err(Failure::Refused)?;
         match self.apart.clone() {
             Some(arguments) => self.hand_over(target.number, &arguments, claim),
             None => self.see_through(target.number).map(Conclusion::Here),

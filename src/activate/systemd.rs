@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 
 use super::ask;
+use super::handover;
 use super::host::{ActiveState, Definition, Host, LoadState, Log, Oneshot, UnitState, Verb};
 use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
@@ -123,6 +124,10 @@ impl Host for Systemd {
 
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
+    }
+
+    fn keep_program(&self, path: &Path) -> Result<()> {
+        handover::keep_program(path)
     }
 
     /// Each timer has a name of its own: that which calls this very process is there as long as it runs.

@@ -146,7 +146,12 @@ impl Activation<'_> {
 
     /// Once units are stopped, a full disk comes at the worst time.
     fn expect_room(&self) -> Result<()> {
-        if self.dry_run { Ok(()) } else { durable::expect_room(&self.state.directory().join("room"), ROOM) }
+        if self.dry_run {
+            return Ok(());
+        }
+        // Where the next run removes it if this one is killed.
+        durable::make_directory(&self.state.incoming(), 0o700)?;
+        durable::expect_room(&self.state.incoming().join("room"), ROOM)
     }
 
     /// A generation to go back to.

@@ -420,6 +420,10 @@ impl Host for Recording {
 
     fn pause(&self, _time: Duration) {}
 
+    fn keep_program(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
     fn arm(&self, _program: &Path, seconds: u32) -> Result<()> {
         self.timers.lock().unwrap().push(Some(seconds));
         Ok(())

@@ -175,6 +175,10 @@ impl Activation<'_> {
             crossed: Vec::new(),
             halted: unfinished.map(|journal| journal.halted.clone()).unwrap_or_default(),
         };
+        // A run that was killed right after its end may have left it.
+        if unfinished.is_none() {
+            journal::forget_confirmation(&self.state)?;
+        }
         journal.write(&self.state)?;
         if let Err(error) = self.host.arm(&self.state.program(), self.terms.deadline_s) {
             if unfinished.is_none() {

@@ -1,6 +1,7 @@
 //! What the tests stand on: real hosts, and the rule for tests that cannot run where they are.
 
 pub(crate) mod bundle;
+pub(crate) mod durability;
 pub(crate) mod facts;
 pub(crate) mod host;
 pub(crate) mod lab;
