@@ -20,20 +20,23 @@ impl Real {
         Self { host }
     }
 
-    /// Makes another generation current, in which `change` was done below `units`.
-    fn generation(&self, change: &str) {
-        self.host.sh(&format!(
+    /// Makes another generation current, in which `change` was done below `units`, with `input` on standard input.
+    fn generation(&self, change: &str, input: &str) {
+        let script = format!(
             "cd /var/lib/rick; old=$(readlink current); new=gens/$((${{old#gens/}} + 1)); cp -a $old $new; \
              (cd $new/units; {change}); ln -s $new next; mv -T next current"
-        ));
+        );
+        let output = self.host.run_with(&["bash", "-euo", "pipefail", "-c", &script], input.as_bytes());
+        assert!(output.status.success(), "{output:?}");
     }
 
+    /// As if there had been nothing.
     fn clear(&self) {
-        self.generation("find . -mindepth 1 -delete");
+        self.generation("find . -mindepth 1 -delete", "");
         self.host.sh(
-            "units=$(systemctl list-units --all --plain --no-legend a\\*.* b.* t.target | awk '/^(a|b|t)[@.]/ {print $1}'); \
-             for unit in $units; do systemctl stop $unit || :; systemctl reset-failed $unit || :; done \
-             2>/dev/null; systemctl daemon-reload; rm -f /run/fact-*",
+            "units=$(systemctl list-units --all --plain --no-legend 'a*.*' 'b.*' 't.target' | awk '$1 ~ /^(a|a@x|b|t)[.]/ {print $1}'); \
+             { systemctl stop $units; systemctl reset-failed $units; } 2>/dev/null || :; \
+             systemctl reset-failed; rm -f /run/fact-*",
         );
     }
 
@@ -50,17 +53,14 @@ impl Machine for Real {
     fn write(&mut self, path: &str, text: Option<&str>) {
         match text {
             Some(text) => {
-                self.host.write("/run/fact-text", text);
-                self.generation(&format!(
-                    "mkdir -p $(dirname {path}); rm -f {path}; cp /run/fact-text {path}"
-                ));
+                self.generation(&format!("mkdir -p $(dirname {path}); rm -f {path}; cat >{path}"), text);
             }
-            None => self.generation(&format!("ln -sf /dev/null {path}")),
+            None => self.generation(&format!("ln -sf /dev/null {path}"), ""),
         }
     }
 
     fn remove(&mut self, path: &str) {
-        self.generation(&format!("rm {path}"));
+        self.generation(&format!("rm {path}"), "");
     }
 
     fn systemctl(&mut self, words: &[&str]) -> bool {
@@ -77,7 +77,10 @@ impl Machine for Real {
     }
 
     fn shows(&mut self, unit: &str) -> [String; 3] {
-        ["ActiveState", "LoadState", "InvocationID"].map(|property| self.host.property(unit, property))
+        let shown =
+            self.host.ok(&["systemctl", "show", "--property=ActiveState,LoadState,InvocationID", unit]);
+        let value = |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        ["ActiveState", "LoadState", "InvocationID"].map(|key| value(key).unwrap_or_default().to_owned())
     }
 
     fn version(&mut self, unit: &str) -> String {

@@ -112,12 +112,13 @@ pub(crate) const FACTS: &[Fact] = &[
         "a job that is over does not run, and somebody must refer to it for its life to be known",
         "write oneshot a.service 1; write oneshot b.service 1; write target t.target 1 Wants=a.service; \
          daemon-reload; start t.target; mark a.service; a.service is inactive; a.service has 1; \
+         daemon-reload; a.service lives on; \
          start a.service; a.service lives anew; start b.service; b.service has 1; b.service has no life",
     ),
     (
         "a job that remains runs",
         "write oneshot a.service 1 RemainAfterExit=yes; daemon-reload; start a.service; a.service is active; \
-         mark a.service; start a.service; a.service lives on",
+         mark a.service; start a.service; a.service lives on; stop a.service; a.service is inactive",
     ),
     (
         "a job at work comes up, and has failed if it is stopped",
