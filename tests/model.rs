@@ -34,7 +34,7 @@ impl Real {
     fn clear(&self) {
         self.generation("find . -mindepth 1 -delete", "");
         self.host.sh(
-            "units=$(systemctl list-units --all --plain --no-legend 'a*.*' 'b.*' 't.target' | awk '$1 ~ /^(a|a@x|b|t)[.]/ {print $1}'); \
+            "units=$(systemctl list-units --all --plain --no-legend | awk '$1 ~ /^(a|a@x|b|t)[.]/ {print $1}'); \
              { systemctl stop $units; systemctl reset-failed $units; } 2>/dev/null || :; \
              systemctl reset-failed; rm -f /run/fact-*",
         );

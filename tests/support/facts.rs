@@ -1,11 +1,14 @@
-//! What the model of systemd (`src/activate/model.rs`) takes for granted, as a table that both it and a real systemd are held to. In both
-//! crates: the host test boots a host for it, a unit test asks the model.
+//! What the model of systemd (`src/activate/model.rs`) takes for granted, as a table that both it and a real systemd are held
+//! to. In both crates: the host test boots a host for it, a unit test asks the model.
 //!
-//! A script is steps with semicolons between. `write KIND UNIT VERSION [WORDS]`, `remove UNIT` and `mask UNIT` change files, each by the
-//! rename that makes another generation current; systemd hears of none before `daemon-reload`. `start`, `stop`, `restart`, `reload` and
-//! `reset-failed` must succeed, and be refused after `no`. `begin` starts without waiting, `kill` kills the process, `wait UNIT ACTIVE`
-//! waits for that. `UNIT is ACTIVE [LOAD]`, `UNIT has VERSION` (of its definition when it was last started), `UNIT lives on` and `UNIT lives anew`
-//! (since the last `mark UNIT`), `UNIT has no life`, `UNIT is listed` and `UNIT is not listed` (among the instances of its template).
+//! A script is steps with semicolons between:
+//!
+//! - `write KIND UNIT VERSION [WORDS]`, `remove UNIT` and `mask UNIT` change files, each by the rename that makes another generation
+//!   current. systemd hears of none before `daemon-reload`.
+//! - `start`, `stop`, `restart`, `reload` and `reset-failed` must succeed, and must not after `no`. `begin` starts without waiting,
+//!   `kill` kills the process, `wait UNIT ACTIVE` waits for that.
+//! - `UNIT is ACTIVE [LOAD]`; `UNIT has VERSION`, of its definition when it was last started; `UNIT lives on` and `UNIT lives anew` since
+//!   the last `mark UNIT`; `UNIT has no life`; `UNIT is [not] listed`, among the instances of its template.
 
 /// What systemd does, and how that shows.
 pub(crate) type Fact = (&'static str, &'static str);
