@@ -6,18 +6,37 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Instant;
 
+mod peer;
+
 use crate::support::{Host, activator, require_hosts};
 
-/// Runs commands in turns; says of each run the wall milliseconds, those of processor time, and the command.
-const RACE: &str = r#"
+/// Runs a command; prints the milliseconds of wall time and of processor time, then what the command said.
+const TIMED: &str = r#"
 TIMEFORMAT='%R %U %S'
-for ((run = 0; run <= RUNS; run++)); do
-    for command; do
-        took=$({ time eval "$command" > /dev/null 2>&1; } 2>&1)
-        ((run == 0)) || echo "$took $command"
-    done
-done | awk '{ printf "%d %d", $1 * 1000, ($2 + $3) * 1000; $1 = $2 = $3 = ""; print substr($0, 3) }'
+{ time eval "$1" > /tmp/said 2>&1; } 2> /tmp/took || { code=$?; cat /tmp/said >&2; exit "$code"; }
+awk '{ printf "%d %d\n", $1 * 1000, ($2 + $3) * 1000 }' /tmp/took
+cat /tmp/said
 "#;
+
+/// Runs a command; prints how much memory its own process has had at most, in KiB, and how much processor time, in ticks of 10 ms: both
+/// without those that it starts. It is held up at its end, so that what is read last is the whole story.
+const AT_END: &str = r#"
+strace -qq -o /dev/null -e trace=exit_group -e inject=exit_group:delay_enter=500000 $1 > /tmp/said 2>&1 &
+tracer=$!
+while kill -0 "$tracer" 2> /dev/null; do
+    traced=$(pgrep --parent "$tracer") || traced=
+    awk '/^VmHWM:/ { peak = $2 } NR == FNR { next } { sub(/.*\) /, ""); if (peak) print peak, $12 + $13 }' \
+        "/proc/$traced/status" "/proc/$traced/stat" 2> /dev/null || true
+    sleep 0.05
+done | tail -n 1
+wait "$tracer" || { cat /tmp/said >&2; exit 1; }
+"#;
+
+/// Ansible takes minutes for what is measured here, and a loaded machine makes them more.
+const PATIENCE_S: &str = "1800";
+
+/// What one run took: milliseconds of wall time and of processor time.
+type Sample = [u64; 2];
 
 /// What a command took: milliseconds.
 struct Took {
@@ -35,11 +54,12 @@ fn small() {
     first(&host, "small");
     unchanged(&host, "small");
 
-    let took = race(&host, &["rick-activate /root/page.tar", "rick-activate /root/small.tar"]);
-    told("small: one changed page", &took["rick-activate /root/page.tar"]);
-    host.ok(&["rick-activate", "/root/page.tar"]);
-    let took = race(&host, &["rick-activate /root/setting.tar", "rick-activate /root/page.tar"]);
-    told("small: one changed setting of Valkey", &took["rick-activate /root/setting.tar"]);
+    let [small, page, setting] = ["small", "page", "setting"].map(|bundle| at_once(&host, bundle));
+    let took = race(&host, &[&page, &small]);
+    told("small: one changed page", &took[&page]);
+    timed(&host, &page);
+    let took = race(&host, &[&setting, &page]);
+    told("small: one changed setting of Valkey", &took[&setting]);
 }
 
 #[test]
@@ -51,9 +71,41 @@ fn large() {
     unchanged(&host, "large");
 }
 
+/// How much memory the activator takes, with a bundle of many files, with one of large files, and with one that
+/// carries a large image.
+#[test]
+#[ignore = "a measurement: run ci/bench"]
+fn memory() {
+    require_hosts!();
+    for (name, bundle) in [("host0", "large"), ("media", "media"), ("heavy", "heavy")] {
+        let host = ready(name, &[bundle]);
+        let activate = format!("rick-activate {}/root/{bundle}.tar", in_foreground(&host));
+        for what in ["first activation", "unchanged"] {
+            let [kibibytes, _] = at_end(&host, &activate);
+            println!("measured\t{bundle}: {what}, memory\t{:.1}\tMiB", f64::from(kibibytes) / 1024.0);
+        }
+        let (_, said) = timed(&host, &activate);
+        assert!(said.contains("nothing to do"), "{said}");
+    }
+}
+
+/// Runs the activator; gives how many KiB its process has had at most, and its milliseconds of processor time.
+fn at_end(host: &Host, command: &str) -> [u32; 2] {
+    let said = host.ok(&["bash", "-euo", "pipefail", "-c", AT_END, "at-end", command]);
+    let numbers =
+        said.split_once(' ').and_then(|(peak, ticks)| Some((peak.parse().ok()?, ticks.parse().ok()?)));
+    let (peak, ticks): (u32, u32) = numbers.unwrap_or_else(|| panic!("no numbers: {said}"));
+    [peak, 10 * ticks]
+}
+
+/// What `ci/bench` has made.
+fn bundles() -> PathBuf {
+    PathBuf::from(env::var_os("RICK_BENCH_BUNDLES").expect("ci/bench names the bundles"))
+}
+
 /// A host with the activator and these bundles.
 fn ready(name: &str, bundles: &[&str]) -> Host {
-    let from = PathBuf::from(env::var_os("RICK_BENCH_BUNDLES").expect("ci/bench names the bundles"));
+    let from = self::bundles();
     let host = Host::boot(name);
     host.push(&activator(), "/usr/local/bin/rick-activate");
     for bundle in bundles {
@@ -61,6 +113,28 @@ fn ready(name: &str, bundles: &[&str]) -> Host {
         host.push(&from.join(&file), &format!("/root/{file}"));
     }
     host
+}
+
+/// Those of these options, with a space behind each, that the activator has: it may be an older one.
+fn options(host: &Host, options: &[&str]) -> String {
+    let help = host.ok(&["rick-activate", "--help"]);
+    let has = |option: &&&str| option.split(' ').next().is_some_and(|name| help.contains(name));
+    options.iter().filter(has).flat_map(|option| [*option, " "]).collect()
+}
+
+/// The options by which all of a switch is done by the process that is called, so that one can look at it.
+fn in_foreground(host: &Host) -> String {
+    let options = options(host, &["--foreground"]);
+    if !options.is_empty() {
+        // Where PID 1 looks for it, and where a run that is no such one has put it.
+        host.sh("install -D /usr/local/bin/rick-activate /var/lib/rick/bin/rick-activate");
+    }
+    options
+}
+
+/// The activation of a bundle that is done when the jobs are, and does not watch the services for a while.
+fn at_once(host: &Host, bundle: &str) -> String {
+    format!("rick-activate {}/root/{bundle}.tar", options(host, &["--settle 0"]))
 }
 
 /// One sample: a host is new only once.
@@ -103,34 +177,67 @@ fn unchanged(host: &Host, bundle: &str) {
     println!("measured\t{bundle}: units that run\t{units}\tunits");
 }
 
-/// What each command takes.
+/// What each command takes, run in turns.
 fn race(host: &Host, commands: &[&str]) -> BTreeMap<String, Took> {
-    let runs = env::var("RICK_BENCH_RUNS").unwrap_or_else(|_| "15".into());
-    let script = RACE.replace("RUNS", &runs);
-    let said = host.ok(&[&["bash", "-euo", "pipefail", "-c", &script, "race"], commands].concat());
-    let mut samples: BTreeMap<String, Vec<[u64; 2]>> = BTreeMap::new();
-    for line in said.lines() {
-        let mut parts = line.splitn(3, ' ');
-        let mut number = || parts.next().and_then(|part| part.parse().ok()).expect("a number");
-        let took = [number(), number()];
-        samples.entry(parts.next().expect("a command").to_owned()).or_default().push(took);
+    let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    // One round more than is counted: the first warms up.
+    for round in 0..=runs() {
+        for command in commands {
+            let (sample, _) = timed(host, command);
+            if round > 0 {
+                samples.entry((*command).to_owned()).or_default().push(sample);
+            }
+        }
     }
     samples.into_iter().map(|(command, samples)| (command, Took::of(&samples))).collect()
 }
 
+fn runs() -> usize {
+    env::var("RICK_BENCH_RUNS").map_or(15, |runs| runs.parse().expect("a number"))
+}
+
+/// How often Ansible does a thing.
+fn ansible_runs() -> usize {
+    env::var("RICK_BENCH_ANSIBLE_RUNS").map_or(2, |runs| runs.parse().expect("a number"))
+}
+
+/// Runs a command once, timed on the host; gives what it said, too.
+fn timed(host: &Host, command: &str) -> (Sample, String) {
+    let script = ["bash", "-euo", "pipefail", "-c", TIMED, "timed", command];
+    let output = host.command_within(PATIENCE_S, &script).output().expect("nsenter runs");
+    let (said, complaint) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command}: {}\n{complaint}", output.status);
+    let (numbers, said) = said.split_once('\n').expect("a line of numbers");
+    let (wall, processor) = numbers.split_once(' ').expect("two numbers");
+    let number = |text: &str| text.parse().expect("a number");
+    ([number(wall), number(processor)], said.to_owned())
+}
+
 impl Took {
-    fn of(samples: &[[u64; 2]]) -> Self {
+    fn of(samples: &[Sample]) -> Self {
         let sorted = |which: usize| {
             let mut all: Vec<u64> = samples.iter().map(|sample| sample[which]).collect();
             all.sort_unstable();
             all
         };
         let (wall, processor) = (sorted(0), sorted(1));
-        let middle = samples.len() / 2;
+        let middle = (samples.len() - 1) / 2;
         Self { median: wall[middle], least: wall[0], processor: processor[middle] }
     }
 }
 
 fn told(what: &str, took: &Took) {
     println!("measured\t{what}\t{}\tms\t{}\t{}", took.median, took.least, took.processor);
+}
+
+/// The same with how many times that of another it is.
+fn told_against(what: &str, took: &Took, other: &Took) {
+    println!(
+        "measured\t{what}\t{}\tms\t{}\t{}\t{}",
+        took.median,
+        took.least,
+        took.processor,
+        took.median / other.median.max(1)
+    );
 }

@@ -161,11 +161,16 @@ impl Host {
 
     /// A command inside the host, as root in `/` with a clean environment.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
+        self.command_within(COMMAND_TIMEOUT_S, command)
+    }
+
+    /// The same, ended only after so many seconds.
+    pub(crate) fn command_within(&self, seconds: &str, command: &[&str]) -> Command {
         let mut nsenter = Command::new("nsenter");
         nsenter
             .arg(format!("--target={}", self.leader()))
             .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"])
-            .args(["--", "timeout", "--kill-after=5", COMMAND_TIMEOUT_S])
+            .args(["--", "timeout", "--kill-after=5", seconds])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
