@@ -310,9 +310,8 @@ impl Situation<'_> {
     fn displaced(&self) -> BTreeSet<UnitName> {
         let names = self.desired.names();
         let still = self.applied.displaced.iter().filter(|unit| names.contains(*unit));
-        let takes = |unit: &&Wanted| !is_theirs(unit.borrowed, Some(unit.role));
-        let taken = self.desired.units.iter().filter(takes).map(|unit| &unit.name);
-        let new = taken.filter(|unit| self.stirs(unit) && !self.owns(unit));
+        let ours = self.desired.units.iter().filter(|unit| !is_theirs(unit.borrowed, Some(unit.role)));
+        let new = ours.map(|unit| &unit.name).filter(|unit| self.stirs(unit) && !self.owns(unit));
         still.chain(new).cloned().collect()
     }
 

@@ -25,7 +25,7 @@ pub struct Watched {
 }
 
 /// Watches `units`, whose states are `begin`, until each has lived one life for a whole `window`, or is down for good, or has had
-/// [`WINDOWS`] windows in vain.
+/// `WINDOWS` windows in vain.
 pub fn watch(
     host: &dyn Host,
     units: &[UnitName],
