@@ -169,6 +169,7 @@ impl Claim {
     /// The same; `None` if somebody else holds the lock.
     pub fn try_take(state: &State) -> Result<Option<Self>> {
         let made = durable::make_directory(&state.directory(), 0o755)?;
+        made.iter().try_for_each(|new| durable::sync_name(new))?;
         let Some(lock) = durable::try_lock(&state.lock())? else { return Ok(None) };
         durable::remove_tree_if_there(&state.incoming())?;
         let first = fs::symlink_metadata(state.current()).is_err();
