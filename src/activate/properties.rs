@@ -895,3 +895,17 @@ fn a_unit_of_the_distribution_that_does_not_come_back_is_tried_again() {
     assert!(story.running().contains(&cron));
     story.is_settled(1);
 }
+
+#[test]
+fn what_somebody_starts_around_the_commit_is_not_taken_for_what_it_is_not() {
+    let app = |version, config| ("app.service", Item { version, config: Some(config), ..FOLLOW });
+    let start = Event::Start("app.service".parse().unwrap());
+    for b in [app(0, 1), app(1, 0)] {
+        each_moment(&host(&[app(0, 0)]), &host(&[b]), |story, at| {
+            story.model.plot(Plot { events: vec![(at, start.clone())], killed: Some(at + 1) });
+            story.go(1);
+            story.model.calm();
+            story.well(story.resume(true));
+        });
+    }
+}
