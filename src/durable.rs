@@ -9,11 +9,13 @@
 //!
 //! What is deliberately not promised: that several renames happen together.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::{Context as _, Result};
 
@@ -30,6 +32,25 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
 /// Writes the file `path`, which must not exist. Not yet durable.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     create_new(path, mode)?.write_all(bytes).with_context(|| cannot("write", path))
+}
+
+/// A file to write and to read that has no name, so that it is gone when it is closed. `path`, which must not exist, is its name for a moment.
+pub fn create_nameless(path: &Path) -> Result<File> {
+    let create = || {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        fs::remove_file(path)?;
+        Ok::<_, io::Error>(file)
+    };
+    create().with_context(|| cannot("write", path))
+}
+
+/// A file without a name for what is needed for a moment, where that is no part of the host. It may be large, so not in memory.
+pub fn create_temporary() -> Result<File> {
+    let directory = env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    // What a process of this number left there before its file lost its name.
+    let names = (0..16).map(|n| directory.join(format!(".rick-{}-{n}", process::id())));
+    let free = names.into_iter().find(|path| fs::symlink_metadata(path).is_err());
+    create_nameless(&free.unwrap_or(directory))
 }
 
 /// Makes the directory `path` and those above it, each that is new with this mode; gives those that are new, the topmost first.

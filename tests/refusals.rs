@@ -10,6 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rick::bundle::digest::Digest;
 use rick::bundle::manifest::FORMAT;
 use serde_json::json;
 use tempfile::TempDir;
@@ -389,6 +390,60 @@ fn a_hosts_layer_holds_exactly_what_its_manifest_lists() {
 }
 
 #[test]
+fn a_manifest_that_lies_about_the_bytes_of_a_file_is_refused() {
+    let scene = Scene::set();
+    let said = |path: &str, key: &str, value: serde_json::Value| {
+        scene.with_manifest(|manifest| manifest["files"][path][key] = value)
+    };
+    let other = Digest::of(b"something else").to_string();
+    scene.judge(&[
+        (
+            "payload of the store that is something else",
+            said("objects/app/page", "digest", json!(other)),
+            "error: `objects/app/page` has the digest sha256:… in the host layer and sha256:… in the manifest\n",
+        ),
+        (
+            "payload of the generation that is something else",
+            said("etc/app/settings", "digest", json!(other)),
+            "error: `etc/app/settings` has the digest sha256:… in the host layer and sha256:… in the manifest\n",
+        ),
+        (
+            "a definition that is something else",
+            said("units/rick.target", "digest", json!(other)),
+            "error: `units/rick.target` has the digest sha256:… in the host layer and sha256:… in the manifest\n",
+        ),
+        (
+            "a file that should be longer",
+            said("objects/app/page", "size", json!(4)),
+            "error: `objects/app/page` has 3 bytes in the host layer and 4 in the manifest\n",
+        ),
+        (
+            "a file that should be larger than anything",
+            said("objects/app/page", "size", json!(u64::MAX)),
+            "error: `objects/app/page` has 3 bytes in the host layer and 18446744073709551615 in the manifest\n",
+        ),
+        (
+            "a file of which nothing is said",
+            said("objects/app/page", "digest", json!(null)),
+            "error: the manifest does not say which digest `objects/app/page` has\n",
+        ),
+        (
+            "a text with tokens that nobody can know",
+            said("units/app.service", "digest", json!(other)),
+            "error: `units/app.service` has tokens, and the manifest says which digest it has\n",
+        ),
+        (
+            "more text than anybody writes",
+            scene.with_host(|part| {
+                let unit = part.files.iter_mut().find(|file| file.path == "units/rick.target").unwrap();
+                *unit = Entry::file("units/rick.target", &vec![b'#'; (4 << 20) + 1]);
+            }),
+            "error: the texts of the host layer have more than 4194304 bytes\n",
+        ),
+    ]);
+}
+
+#[test]
 fn a_manifest_that_leads_out_of_its_generation_is_refused() {
     let scene = Scene::set();
     let link =
@@ -472,6 +527,14 @@ fn a_bundle_for_others_is_refused() {
             "a format of the past",
             format(0),
             &format!("error: the bundle has format 0, and this rick-activate knows {FORMAT}: compile it again\n"),
+        ),
+        (
+            "a format of which only generations are read",
+            format(FORMAT - 1),
+            &format!(
+                "error: the bundle has format {}, and this rick-activate takes {FORMAT}: compile it again\n",
+                FORMAT - 1
+            ),
         ),
     ]);
 }

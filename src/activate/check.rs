@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::layer::Files;
+use super::layer::Texts;
 use super::refusal::{Refusal, refuse};
-use crate::bundle::manifest::{Accounts, HostManifest};
+use crate::bundle::manifest::{Accounts, FORMAT, HostManifest};
 use crate::bundle::names::{BundlePath, Label};
 use crate::bundle::token::{self, Piece, Token};
 
 /// Refuses a manifest that could lead anywhere but into its own generation, or that contradicts itself.
 pub fn check_manifest(manifest: &HostManifest) -> Result<()> {
+    check_format(manifest)?;
     manifest.files.keys().try_for_each(check_place)?;
+    check_digests(manifest)?;
     check_modes(manifest)?;
     manifest.links.iter().try_for_each(|(path, target)| check_link(path, target))?;
     check_overlaps(manifest)?;
@@ -21,9 +23,9 @@ pub fn check_manifest(manifest: &HostManifest) -> Result<()> {
 }
 
 /// Refuses tokens that are malformed or name what the manifest does not.
-pub fn check_tokens(manifest: &HostManifest, files: &Files) -> Result<()> {
+pub fn check_tokens(manifest: &HostManifest, texts: &Texts) -> Result<()> {
     let objects = objects_of(manifest);
-    for (path, bytes) in files.iter().filter(|(path, _)| manifest.files[*path].tokens) {
+    for (path, bytes) in texts.iter().filter(|(path, _)| manifest.files[*path].tokens) {
         let in_file = |why: String| Refusal::new(format!("`{path}` of the bundle is refused: {why}"));
         let text =
             std::str::from_utf8(bytes).map_err(|_| in_file("it holds tokens and is no text".to_owned()))?;
@@ -61,6 +63,28 @@ fn is_known(token: &Token, accounts: &Accounts, objects: &BTreeMap<Label, Vec<Bu
         Token::Gid(name) => accounts.groups.contains_key(name),
         Token::Object(name) => objects.contains_key(name),
     }
+}
+
+/// Generations of older formats stay as they are, but no new one is made: their bundles do not say what the files hold.
+fn check_format(manifest: &HostManifest) -> Result<()> {
+    match manifest.format {
+        FORMAT => Ok(()),
+        old => {
+            refuse!("the bundle has format {old}, and this rick-activate takes {FORMAT}: compile it again")
+        }
+    }
+}
+
+/// Whoever decides what is to be done goes by digests, and never sees the bytes.
+fn check_digests(manifest: &HostManifest) -> Result<()> {
+    for (path, file) in &manifest.files {
+        match (file.tokens, file.digest) {
+            (false, None) => refuse!("the manifest does not say which digest `{path}` has"),
+            (true, Some(_)) => refuse!("`{path}` has tokens, and the manifest says which digest it has"),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_place(path: &BundlePath) -> Result<()> {
@@ -189,7 +213,7 @@ mod tests {
     fn tokens_name_what_the_manifest_has() {
         let build = Build::new("h").text("units/a.service", "User=@rick(uid:app)");
         let manifest = build.manifest();
-        let why = check_tokens(&manifest, &build.bytes()).unwrap_err().to_string();
+        let why = check_tokens(&manifest, &build.texts()).unwrap_err().to_string();
         assert_eq!(
             why,
             "`units/a.service` of the bundle is refused: the manifest knows nothing of `@rick(uid:app)`"

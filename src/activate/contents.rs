@@ -2,10 +2,12 @@
 //! paths in the store: else one changed file would look like a change in all that name it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::generation::Generation;
+use super::layer::{MAX_SHOWN, Shown, is_text};
 use super::realise::Realised;
 use super::state::{STATE, State};
 use crate::bundle::digest::Digest;
@@ -27,7 +29,8 @@ pub struct Contents {
 #[derive(Clone, Debug)]
 enum Files {
     In(PathBuf),
-    Imagined(BTreeMap<BundlePath, Vec<u8>>),
+    /// Texts, and as much of the payload as may be shown.
+    Imagined(BTreeMap<BundlePath, Vec<u8>>, Option<Arc<Shown>>),
 }
 
 impl Contents {
@@ -45,13 +48,13 @@ impl Contents {
         Generation::read(state, number).ok().as_ref().map(Self::of)
     }
 
-    /// Those of one that a dry run only imagines.
-    pub fn imagined(manifest: &HostManifest, realised: &Realised<'_>) -> Self {
-        let files = realised.files.iter().map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect();
+    /// Those of one that a dry run only imagines. Of its payload, what is not `shown` is known by its digest.
+    pub fn imagined(manifest: &HostManifest, realised: &Realised<'_>, shown: Option<Shown>) -> Self {
+        let texts = realised.texts.iter().map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect();
         Self {
             manifest: Some(manifest.clone()),
             objects: realised.objects.clone(),
-            files: Files::Imagined(files),
+            files: Files::Imagined(texts, shown.map(Arc::new)),
         }
     }
 
@@ -68,19 +71,48 @@ impl Contents {
         manifest.flat_map(|manifest| manifest.files.keys().chain(manifest.links.keys())).collect()
     }
 
-    /// The bytes of a file, or where a link leads, as they are on the host.
+    /// The bytes of a file as they are on the host, or where a link leads, if that is not too much to be shown.
     pub fn read(&self, path: &BundlePath) -> Option<Vec<u8>> {
         let manifest = self.manifest.as_ref()?;
         if let Some(target) = manifest.links.get(path) {
             return Some(target.clone().into_bytes());
         }
-        match &self.files {
-            Files::In(directory) if manifest.files.contains_key(path) => {
-                fs::read(directory.join(path.as_str())).ok()
-            }
-            Files::In(_) => None,
-            Files::Imagined(files) => files.get(path).cloned(),
+        if self.size(path)? > MAX_SHOWN {
+            return None;
         }
+        match &self.files {
+            Files::In(directory) => fs::read(directory.join(path.as_str())).ok(),
+            Files::Imagined(texts, shown) => texts.get(path).cloned().or_else(|| shown.as_ref()?.read(path)),
+        }
+    }
+
+    /// The digest of what a file holds on the host, or of where a link leads.
+    pub fn digest(&self, path: &BundlePath) -> Option<Digest> {
+        let manifest = self.manifest.as_ref()?;
+        if let Some(target) = manifest.links.get(path) {
+            return Some(Digest::of(target.as_bytes()));
+        }
+        let listed = manifest.files.get(path)?;
+        listed.digest.or_else(|| match &self.files {
+            Files::In(directory) => Digest::of_all(&mut File::open(directory.join(path.as_str())).ok()?).ok(),
+            Files::Imagined(texts, _) => texts.get(path).map(|text| Digest::of(text)),
+        })
+    }
+
+    /// The size of a file on the host, in bytes.
+    pub fn size(&self, path: &BundlePath) -> Option<u64> {
+        let listed = self.manifest.as_ref()?.files.get(path)?;
+        match &self.files {
+            _ if listed.digest.is_some() => Some(listed.size),
+            Files::In(directory) => fs::metadata(directory.join(path.as_str())).ok().map(|found| found.len()),
+            Files::Imagined(texts, _) => texts.get(path).map(|text| text.len() as u64),
+        }
+    }
+
+    /// It is a file that nobody here reads for what it says.
+    pub fn is_payload(&self, path: &BundlePath) -> bool {
+        let listed = self.manifest.as_ref().and_then(|manifest| manifest.files.get(path));
+        listed.is_some_and(|listed| !is_text(path, listed))
     }
 
     /// The permission bits of a file.
@@ -138,8 +170,8 @@ mod tests {
         let build = Build::new("h")
             .file("objects/app/app.conf", "1")
             .text("units/a.service", "A=@rick(object:app)/x B=/var/lib/rick/store/0 C=@rick(object:app)\n");
-        let (files, manifest, ids) = (build.bytes(), build.manifest(), Ids::default());
-        let contents = Contents::imagined(&manifest, &realise(&files, &manifest, &ids).unwrap());
+        let (texts, manifest, ids) = (build.texts(), build.manifest(), Ids::default());
+        let contents = Contents::imagined(&manifest, &realise(&texts, &manifest, &ids).unwrap(), None);
         let bytes = contents.read(&"units/a.service".parse().unwrap()).unwrap();
         let (text, names) = contents.named(&bytes);
         assert_eq!(

@@ -1,6 +1,5 @@
 //! Which units a generation wants, and the keys that say what each was made of.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 
@@ -39,11 +38,16 @@ pub struct Wanted {
 }
 
 impl Desired {
-    /// The units of `manifest`; `read` gives the realised bytes of a file.
+    /// The units of `manifest`; `read` gives the realised bytes of a file. It is not asked for those of payload.
     pub fn of(manifest: &HostManifest, read: impl Fn(&BundlePath) -> Result<Vec<u8>>) -> Result<Self> {
-        let content = |path: &BundlePath| match manifest.links.get(path) {
-            Some(target) => Ok(target.clone().into_bytes()),
-            None => read(path),
+        let content = |path: &BundlePath| {
+            let known = manifest.files.get(path).and_then(|file| file.digest);
+            match (manifest.links.get(path), known) {
+                (Some(target), _) => Ok(Digest::of(target.as_bytes())),
+                (None, _) if is_definition(path) => Ok(Digest::of(&what_counts(&read(path)?))),
+                (None, Some(digest)) => Ok(digest),
+                (None, None) => Ok(Digest::of(&read(path)?)),
+            }
         };
         let wanted = |unit: &crate::bundle::manifest::UnitEntry| -> Result<Wanted> {
             let reload_key =
@@ -91,17 +95,13 @@ fn is_drop_in(path: &BundlePath) -> bool {
     path.as_str().strip_prefix("units/").is_some_and(|path| path.contains(".d/"))
 }
 
-/// The digest of some files. For each, sorted by path: path, NUL, size in decimal, NUL, the bytes that count. Changing this restarts
+/// The digest of some files. For each, sorted by path: path, NUL, the digest of the bytes that count, NUL. Changing this restarts
 /// everything once.
-fn key(paths: &[BundlePath], content: impl Fn(&BundlePath) -> Result<Vec<u8>>) -> Result<Digest> {
+fn key(paths: &[BundlePath], content: impl Fn(&BundlePath) -> Result<Digest>) -> Result<Digest> {
     let paths: BTreeSet<&BundlePath> = paths.iter().collect();
     let mut hash = Hashing::new(io::sink());
     for path in paths {
-        let bytes = content(path)?;
-        let counts =
-            if is_definition(path) { Cow::Owned(what_counts(&bytes)) } else { Cow::Borrowed(&*bytes) };
-        write!(hash, "{path}\0{}\0", counts.len())?;
-        hash.write_all(&counts)?;
+        write!(hash, "{path}\0{}\0", content(path)?)?;
     }
     Ok(hash.finish().1)
 }

@@ -71,8 +71,21 @@ pub struct FileDifference {
     pub removed: usize,
     /// The configuration directories whose place in the store is all that differs.
     pub only_places_of: BTreeSet<Label>,
-    /// The unified diff; none if it is no text, or if there is nothing to show.
+    /// What it was, if its lines cannot be shown: it is no text, or a large one.
+    pub was: Option<Whole>,
+    /// What it is, if its lines cannot be shown.
+    pub is: Option<Whole>,
+    /// The unified diff; none if its lines cannot be shown, or if there is nothing to show.
     pub diff: Option<String>,
+}
+
+/// A file as all that is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Whole {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digest of its bytes.
+    pub digest: Digest,
 }
 
 /// What differs between generation `from` (the one to go back to, unless asked for) and generation `to` (the current one).
@@ -175,14 +188,14 @@ fn file(
     after: &Contents,
     labels: &(String, String),
 ) -> Option<FileDifference> {
-    let (was, is) = (before.read(path), after.read(path));
+    let (was, is) = (before.digest(path), after.digest(path));
     if was == is && before.mode(path) == after.mode(path) {
         return None;
     }
-    let how = match (&was, &is) {
+    let how = match (was, is) {
         (None, _) => How::New,
         (_, None) => How::Gone,
-        (Some(was), Some(is)) if was == is => How::Mode,
+        (was, is) if was == is => How::Mode,
         _ => How::Changed,
     };
     let mut found = FileDifference {
@@ -191,16 +204,28 @@ fn file(
         added: 0,
         removed: 0,
         only_places_of: BTreeSet::new(),
+        was: None,
+        is: None,
         diff: None,
     };
-    let (old, new) = (was.as_deref().map(|was| before.named(was)), is.as_deref().map(|is| after.named(is)));
-    let (old, named_before) = old.unwrap_or_default();
-    let (new, named_after) = new.unwrap_or_default();
-    if old == new {
-        let named = named_before.union(&named_after);
+    if how == How::Mode {
+        return Some(found);
+    }
+    // What is not there has no lines; what is there may be too large for them to be shown.
+    let lines = |contents: &Contents, there: bool| match contents.read(path) {
+        Some(bytes) => Some(contents.named(&bytes)),
+        None => (!there).then(Default::default),
+    };
+    let (old, new) = (lines(before, was.is_some()), lines(after, is.is_some()));
+    if let (Some((old, named_before)), Some((new, named_after))) = (&old, &new)
+        && old == new
+    {
+        let named = named_before.union(named_after);
         found.only_places_of =
             named.filter(|name| before.object(name) != after.object(name)).cloned().collect();
-    } else if let (Some(old), Some(new)) = (text(&old), text(&new)) {
+    } else if let (Some((old, _)), Some((new, _))) = (&old, &new)
+        && let (Some(old), Some(new)) = (text(old), text(new))
+    {
         let side = |there: bool, label: &str| {
             if there { format!("{path} ({label})") } else { "/dev/null".to_owned() }
         };
@@ -209,6 +234,11 @@ fn file(
         let begin_with = |sign: char| lines.lines().skip(2).filter(|line| line.starts_with(sign)).count();
         (found.added, found.removed) = (begin_with('+'), begin_with('-'));
         found.diff = Some(lines);
+    } else {
+        let whole = |contents: &Contents, digest: Option<Digest>| {
+            Some(Whole { size: contents.size(path)?, digest: digest? })
+        };
+        (found.was, found.is) = (whole(before, was), whole(after, is));
     }
     Some(found)
 }
@@ -296,6 +326,12 @@ impl<T> Entry<T> {
     }
 }
 
+impl Whole {
+    fn told(&self) -> String {
+        format!("{} bytes ({})", self.size, self.digest.short())
+    }
+}
+
 impl FileDifference {
     fn told(&self) -> (&'static str, String) {
         let places: Vec<String> = self.only_places_of.iter().map(|name| format!("objects/{name}")).collect();
@@ -305,7 +341,7 @@ impl FileDifference {
                 format!("only the place in the store of {}", places.join(", "))
             }
             _ if self.added + self.removed > 0 => format!("+{} -{}", self.added, self.removed),
-            _ => String::new(),
+            _ => self.was.iter().chain(&self.is).map(Whole::told).collect::<Vec<_>>().join(" → "),
         };
         let what = if what.is_empty() { self.path.to_string() } else { format!("{}  {what}", self.path) };
         (word(self.how), what)
@@ -403,10 +439,11 @@ mod tests {
     fn bytes_that_are_no_text_are_not_shown() {
         let found = between_two(&build("", "a\0b"), &build("", "a\0c").program("objects/app/run", "x"));
         let told: Vec<_> = found.files.iter().map(|file| file.told().1).collect();
+        let [was, is] = ["a\0b", "a\0c"].map(|text| Digest::of(text.as_bytes()).short());
         assert_eq!(
             told,
             [
-                "objects/app/app.conf",
+                &format!("objects/app/app.conf  3 bytes ({was}) → 3 bytes ({is})"),
                 "objects/app/run  +1 -0",
                 "units/b.service  only the place in the store of objects/app"
             ]

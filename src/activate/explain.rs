@@ -114,17 +114,22 @@ fn changes(paths: BTreeSet<BundlePath>, before: &Contents, after: &Contents) -> 
         if !seen.insert(path.clone()) {
             continue;
         }
-        let how = match (before.read(&path), after.read(&path)) {
+        let how = match (before.digest(&path), after.digest(&path)) {
             (None, None) => None,
             (None, Some(_)) => Some((How::New, Vec::new())),
             (Some(_), None) => Some((How::Gone, Vec::new())),
             (Some(was), Some(is)) => {
-                let ((was, old), (is, new)) = (before.named(&was), after.named(&is));
-                let objects = old.union(&new).filter(|name| before.object(name) != after.object(name));
-                let inside = objects.flat_map(|name| files_of(name, before, after));
-                open.extend(inside.collect::<BTreeSet<_>>().into_iter().rev());
+                let mut settings = (was != is).then(Vec::new);
+                if let Some((was, old)) = text(&path, before)
+                    && let Some((is, new)) = text(&path, after)
+                {
+                    let objects = old.union(&new).filter(|name| before.object(name) != after.object(name));
+                    let inside = objects.flat_map(|name| files_of(name, before, after));
+                    open.extend(inside.collect::<BTreeSet<_>>().into_iter().rev());
+                    settings = difference(&path, &was, &is);
+                }
                 if before.mode(&path) == after.mode(&path) {
-                    difference(&path, &was, &is).map(|settings| (How::Changed, settings))
+                    settings.map(|settings| (How::Changed, settings))
                 } else {
                     Some((How::Mode, Vec::new()))
                 }
@@ -133,6 +138,12 @@ fn changes(paths: BTreeSet<BundlePath>, before: &Contents, after: &Contents) -> 
         found.extend(how.map(|(how, settings)| Change { path, how, settings }));
     }
     found
+}
+
+/// What a file says, and the configuration directories that it names; none of payload, which names nothing.
+fn text(path: &BundlePath, contents: &Contents) -> Option<(Vec<u8>, BTreeSet<Label>)> {
+    let bytes = if contents.is_payload(path) { None } else { contents.read(path) };
+    bytes.map(|bytes| contents.named(&bytes))
 }
 
 fn files_of(object: &Label, before: &Contents, after: &Contents) -> BTreeSet<BundlePath> {
@@ -182,9 +193,9 @@ mod tests {
     use crate::bundle::manifest::Role;
 
     fn contents(build: &Build) -> Contents {
-        let (files, manifest) = (build.bytes(), build.manifest());
+        let (texts, manifest) = (build.texts(), build.manifest());
         let ids = Ids { users: [("app".parse().unwrap(), Some(961))].into(), groups: BTreeMap::new() };
-        Contents::imagined(&manifest, &realise(&files, &manifest, &ids).unwrap())
+        Contents::imagined(&manifest, &realise(&texts, &manifest, &ids).unwrap(), None)
     }
 
     fn app(unit: &str, configuration: &str) -> Build {

@@ -304,7 +304,7 @@ mod tests {
         }
 
         fn check(&self, adopt: bool) -> Result<(), String> {
-            let (manifest, files) = (build().manifest(), build().bytes());
+            let (manifest, files) = (build().manifest(), build().texts());
             let checked = check(&self.state(), &manifest, |path| files.get(path).cloned(), adopt);
             checked.map_err(|error| error.to_string())
         }
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(scene.check(true), Ok(()));
 
         let state = scene.state();
-        let (manifest, files) = (build().manifest(), build().bytes());
+        let (manifest, files) = (build().manifest(), build().texts());
         let adopted = adoptable(&state, &manifest, |path| files.get(path).cloned()).unwrap();
         assert_eq!(adopted.len(), 1);
         for _ in 0..2 {

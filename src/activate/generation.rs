@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -113,11 +113,25 @@ impl Generation {
         objects_of(manifest).into_keys().map(digest).collect()
     }
 
+    /// The digest of a file of it: what the build says, or what lies there.
+    pub fn digest_of(&self, path: &BundlePath) -> Result<Digest> {
+        let said = self.manifest().and_then(|manifest| manifest.files.get(path)).and_then(|file| file.digest);
+        if let Some(digest) = said {
+            return Ok(digest);
+        }
+        let place = self.directory.join(path.as_str());
+        let digest = File::open(&place).and_then(|mut file| Digest::of_all(&mut file));
+        digest.with_context(|| self.cannot_read(&place))
+    }
+
     /// The bytes of a file of it.
     pub fn file(&self, path: &BundlePath) -> Result<Vec<u8>> {
         let path = self.directory.join(path.as_str());
-        fs::read(&path)
-            .with_context(|| format!("generation {} is damaged: cannot read {}", self.number, path.display()))
+        fs::read(&path).with_context(|| self.cannot_read(&path))
+    }
+
+    fn cannot_read(&self, path: &Path) -> String {
+        format!("generation {} is damaged: cannot read {}", self.number, path.display())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The stages, in order:
 //!
-//! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense.
+//! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense, and [`layer`] that its files are those.
 //! 2. [`preflight`]: programs, file system, nothing in the way. Only looks.
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
 //! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged

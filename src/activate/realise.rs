@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::accounts::Ids;
 use super::check::{object_path, objects_of};
-use super::layer::Files;
+use super::layer::Texts;
 use super::refusal::Refusal;
 use super::state::STATE;
 use crate::bundle::digest::{Digest, Hashing};
@@ -16,11 +16,11 @@ use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::{AccountName, BundlePath, Label};
 use crate::bundle::token::{self, Token};
 
-/// The files of a host as they will lie there.
+/// The files of a host as they will lie there. Payload is as it came, and lies with the layer.
 #[derive(Debug)]
 pub struct Realised<'a> {
-    /// Every file, objects included. Most hold no tokens, and are as they came.
-    pub files: BTreeMap<BundlePath, Cow<'a, [u8]>>,
+    /// Every text, those of objects included. Some hold no tokens, and are as they came.
+    pub texts: BTreeMap<BundlePath, Cow<'a, [u8]>>,
     /// The configuration directories by name: the digests of their realised content.
     pub objects: BTreeMap<Label, Digest>,
 }
@@ -30,20 +30,20 @@ pub struct Realised<'a> {
 const NOT_YET: u32 = u32::MAX - 1;
 
 /// Replaces all tokens.
-pub fn realise<'a>(files: &'a Files, manifest: &'a HostManifest, ids: &'a Ids) -> Result<Realised<'a>> {
+pub fn realise<'a>(texts: &'a Texts, manifest: &'a HostManifest, ids: &'a Ids) -> Result<Realised<'a>> {
     let mut realiser = Realiser {
         manifest,
         ids,
         paths: objects_of(manifest),
-        realised: Realised { files: BTreeMap::new(), objects: BTreeMap::new() },
-        files,
+        realised: Realised { texts: BTreeMap::new(), objects: BTreeMap::new() },
+        texts,
         open: Vec::new(),
     };
     let objects: Vec<Label> = realiser.paths.keys().cloned().collect();
     for object in objects {
         realiser.object(&object)?;
     }
-    for path in files.keys() {
+    for path in texts.keys() {
         realiser.file(path)?;
     }
     Ok(realiser.realised)
@@ -53,7 +53,7 @@ struct Realiser<'a> {
     manifest: &'a HostManifest,
     ids: &'a Ids,
     paths: BTreeMap<Label, Vec<BundlePath>>,
-    files: &'a Files,
+    texts: &'a Texts,
     realised: Realised<'a>,
     /// The objects that are being realised, the outermost first.
     open: Vec<Label>,
@@ -79,14 +79,14 @@ impl<'a> Realiser<'a> {
     }
 
     fn file(&mut self, path: &BundlePath) -> Result<(), Refusal> {
-        let files: &'a Files = self.files;
-        let Some(bytes) = files.get(path).filter(|_| !self.realised.files.contains_key(path)) else {
+        let texts: &'a Texts = self.texts;
+        let Some(bytes) = texts.get(path).filter(|_| !self.realised.texts.contains_key(path)) else {
             return Ok(());
         };
         let tokens = self.manifest.files.get(path).is_some_and(|file| file.tokens);
         let bytes =
             if tokens { Cow::Owned(self.text(path, bytes)?) } else { Cow::Borrowed(bytes.as_slice()) };
-        self.realised.files.insert(path.clone(), bytes);
+        self.realised.texts.insert(path.clone(), bytes);
         Ok(())
     }
 
@@ -104,22 +104,25 @@ impl<'a> Realiser<'a> {
             .map_err(|why| Refusal::new(format!("`{path}` cannot be realised: {why}")))
     }
 
-    fn object_files<'b>(&'b self, paths: &'b [BundlePath]) -> impl Iterator<Item = (&'b str, u32, &'b [u8])> {
+    fn object_files<'b>(&'b self, paths: &'b [BundlePath]) -> impl Iterator<Item = (&'b str, u32, Digest)> {
         paths.iter().filter_map(|path| {
-            let mode = self.manifest.files.get(path).map_or(0, |file| file.mode);
-            Some((object_path(path)?.1, mode, self.realised.files.get(path)?.as_ref()))
+            let listed = self.manifest.files.get(path)?;
+            let digest = match self.realised.texts.get(path) {
+                Some(bytes) => Digest::of(bytes),
+                None => listed.digest?,
+            };
+            Some((object_path(path)?.1, listed.mode, digest))
         })
     }
 }
 
-/// The digest of a configuration directory, of the path, mode and bytes of its files. For each, sorted by the bytes of its path in the
-/// directory: path, NUL, mode in octal, NUL, size in decimal, NUL, bytes. Changing this is a break: the store's names come from it.
-pub fn object_digest<'b>(files: impl IntoIterator<Item = (&'b str, u32, &'b [u8])>) -> Digest {
+/// The digest of a configuration directory, of the path, mode and digest of its files. For each, sorted by the bytes of its path in the
+/// directory: path, NUL, mode in octal, NUL, digest, NUL. Changing this is a break: the store's names come from it.
+pub fn object_digest<'b>(files: impl IntoIterator<Item = (&'b str, u32, Digest)>) -> Digest {
     let mut hash = Hashing::new(io::sink());
-    for (path, mode, bytes) in files {
+    for (path, mode, digest) in files {
         // A sink takes everything.
-        let _ = write!(hash, "{path}\0{mode:o}\0{}\0", bytes.len());
-        let _ = hash.write_all(bytes);
+        let _ = write!(hash, "{path}\0{mode:o}\0{digest}\0");
     }
     hash.finish().1
 }
@@ -148,10 +151,10 @@ mod tests {
     /// The texts of all files, and the objects.
     fn done(build: &Build) -> Result<(BTreeMap<String, String>, BTreeMap<Label, Digest>)> {
         let ids = Ids { users: [("app".parse().unwrap(), Some(961))].into(), groups: BTreeMap::new() };
-        let (files, manifest) = (build.bytes(), build.manifest());
-        let realised = realise(&files, &manifest, &ids)?;
+        let (texts, manifest) = (build.texts(), build.manifest());
+        let realised = realise(&texts, &manifest, &ids)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let texts = realised.files.iter().map(|(path, bytes)| (path.to_string(), text(bytes))).collect();
+        let texts = realised.texts.iter().map(|(path, bytes)| (path.to_string(), text(bytes))).collect();
         Ok((texts, realised.objects))
     }
 
@@ -160,12 +163,14 @@ mod tests {
         let build = Build::new("h")
             .text("units/a.service", "User=@rick(uid:app) @rick(object:conf)/x")
             .text("objects/conf/x", "uid=@rick(uid:app)")
+            .file("units/b.service", "@rick(uid:app)")
             .file("objects/conf/payload", "@rick(uid:app)");
         let (texts, objects) = done(&build).unwrap();
         let digest = objects[&"conf".parse().unwrap()];
         assert_eq!(texts["units/a.service"], format!("User=961 /var/lib/rick/store/{}/x", digest.hex()));
         assert_eq!(texts["objects/conf/x"], "uid=961");
-        assert_eq!(texts["objects/conf/payload"], "@rick(uid:app)", "payload files are never touched");
+        assert_eq!(texts["units/b.service"], "@rick(uid:app)", "what has no tokens is never touched");
+        assert!(!texts.contains_key("objects/conf/payload"), "payload is never held");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Bundle → verified parts. One pass; nothing is believed before its digest holds.
 //!
 //! Every blob must have been listed by one that was verified before it, come once, and have the size and digest that were listed.
-//! What is meant for other hosts is verified as well, and dropped. What must be small is held in memory; layers and configs
-//! of this host's images go to `incoming/`, but for those that the image layout already has.
+//! What is meant for other hosts is verified as well, and dropped. What must be small is held in memory. The layer of
+//! this host goes to a file without a name, and layers and configs of its images to `incoming/`, but for those that the image layout has.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::layer::Layer;
 use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::{Digest, Hashing};
@@ -38,8 +39,8 @@ pub struct Received {
     pub manifest: HostManifest,
     /// The bytes of `manifest`.
     pub config: Vec<u8>,
-    /// The host layer, packed.
-    pub layer: Vec<u8>,
+    /// The host layer; none if this is the build that the host has.
+    pub layer: Option<Layer>,
     /// The manifests of this host's images that came with the bundle.
     pub images: Vec<Descriptor>,
     /// The blobs of those images that lie in `incoming/`, by the digest as a file name.
@@ -68,9 +69,16 @@ impl HostNames {
     }
 }
 
-/// Reads and verifies a whole bundle. With `keep`, blobs of images are written to `incoming/`; without, nothing is written.
-pub fn receive(bundle: impl Read, state: &State, names: &HostNames, keep: bool) -> Result<Received> {
-    let mut receiver = Receiver::new(Reader::new(bundle), state, names, keep);
+/// Reads and verifies a whole bundle. With `keep`, `incoming/` is written to; without, nothing of the host is. `current` is the build that
+/// the host has: its layer is verified, and dropped.
+pub fn receive(
+    bundle: impl Read,
+    state: &State,
+    names: &HostNames,
+    keep: bool,
+    current: Option<Digest>,
+) -> Result<Received> {
+    let mut receiver = Receiver::new(Reader::new(bundle), state, names, keep, current);
     receiver.read_layout()?;
     receiver.read_index()?;
     while let Some(entry) = receiver.next_blob()? {
@@ -116,6 +124,7 @@ struct Receiver<'a, R> {
     state: &'a State,
     names: &'a HostNames,
     keep: bool,
+    current: Option<Digest>,
     /// An entry that was read ahead of its turn.
     ahead: Option<Entry>,
     listed: BTreeMap<Digest, Listed>,
@@ -124,17 +133,24 @@ struct Receiver<'a, R> {
     /// Hosts of the bundle that are not this one.
     others: Vec<HostName>,
     chosen: Option<(Candidate, HostManifest, Vec<u8>)>,
-    layer: Option<Vec<u8>>,
+    layer: Option<Layer>,
     blobs: Vec<Digest>,
 }
 
 impl<'a, R: Read> Receiver<'a, R> {
-    fn new(reader: Reader<R>, state: &'a State, names: &'a HostNames, keep: bool) -> Self {
+    fn new(
+        reader: Reader<R>,
+        state: &'a State,
+        names: &'a HostNames,
+        keep: bool,
+        current: Option<Digest>,
+    ) -> Self {
         Self {
             reader,
             state,
             names,
             keep,
+            current,
             ahead: None,
             listed: BTreeMap::new(),
             index: Vec::new(),
@@ -241,10 +257,7 @@ impl<'a, R: Read> Receiver<'a, R> {
             Kind::Manifest => self.read_manifest(digest),
             Kind::Index => self.read_bundle_index(digest),
             Kind::HostConfig => self.read_host_config(digest),
-            Kind::HostLayer if wanted => {
-                self.layer = Some(self.in_memory(digest, MAX_HOST_LAYER)?);
-                Ok(())
-            }
+            Kind::HostLayer if wanted => self.spool_layer(digest),
             Kind::Other if wanted => self.write_blob(digest),
             Kind::HostLayer | Kind::Other => self.drop_blob(digest),
         }
@@ -298,7 +311,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         if layer.seen {
             refuse!("the layer of host `{}` comes before the host's config", manifest.host);
         }
-        layer.wanted = true;
+        layer.wanted = self.current != Some(candidate.digest);
         self.chosen = Some((candidate, manifest, bytes));
         Ok(())
     }
@@ -338,6 +351,21 @@ impl<'a, R: Read> Receiver<'a, R> {
         // A large blob for which there is no room ends it now, not when the disk is full.
         durable::expect_room(&path, self.listed[&digest].size)?;
         self.copy(digest, &mut durable::create_new(&path, 0o644)?, &path)
+    }
+
+    /// Too large to be held in memory, and of no use to anybody else.
+    fn spool_layer(&mut self, digest: Digest) -> Result<()> {
+        let (mut file, path) = if self.keep {
+            let path = self.state.incoming().join(digest.hex());
+            durable::make_directory(&self.state.incoming(), 0o700)?;
+            durable::expect_room(&path, self.listed[&digest].size)?;
+            (durable::create_nameless(&path)?, path)
+        } else {
+            (durable::create_temporary()?, "a temporary file".into())
+        };
+        self.copy(digest, &mut file, &path)?;
+        self.layer = Some(Layer::new(file));
+        Ok(())
     }
 
     fn copy(&mut self, digest: Digest, to: &mut dyn Write, path: &Path) -> Result<()> {
@@ -381,12 +409,16 @@ impl<'a, R: Read> Receiver<'a, R> {
         let Some((candidate, manifest, config)) = self.chosen else {
             return Err(not_for_this_host(&self.names.0[0], &self.others).into());
         };
-        let Some(layer) = self.layer else {
-            refuse!("the layer of host `{}` is missing in the bundle", manifest.host);
-        };
         let wanted = |entry: &Descriptor| manifest.images.values().any(|image| *image == entry.digest);
         let images = self.index.into_iter().filter(wanted).collect();
-        Ok(Received { digest: candidate.digest, manifest, config, layer, images, blobs: self.blobs })
+        Ok(Received {
+            digest: candidate.digest,
+            manifest,
+            config,
+            layer: self.layer,
+            images,
+            blobs: self.blobs,
+        })
     }
 }
 

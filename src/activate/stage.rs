@@ -1,19 +1,21 @@
 //! Verified and realised parts → store, images, `gens/N`: all of it durable before anything refers to it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::check::object_path;
 use super::generation::{self, Content, Generation};
 use super::images;
 use super::realise::Realised;
 use super::receive::Received;
 use super::state::{STATE, State};
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::HostManifest;
-use crate::bundle::names::BundlePath;
+use crate::bundle::manifest::{FileEntry, HostManifest};
+use crate::bundle::names::{BundlePath, Label};
 use crate::durable;
 
 /// A generation that is written and durable in `incoming/`, and that nothing leads to yet.
@@ -38,7 +40,7 @@ impl Staged {
 }
 
 /// What files take on most file systems: a multiple of this.
-const BLOCK: usize = 4096;
+const BLOCK: u64 = 4096;
 
 /// Writes a generation of what was received and realised, in the place of one that may be staged already.
 pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Result<Staged> {
@@ -47,13 +49,15 @@ pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Res
     durable::make_directory(&state.incoming(), 0o700)?;
     durable::remove_tree_if_there(&directory)?;
     durable::remove_tree_if_there(&staged_objects(state))?;
-    let bytes: u64 = realised.files.values().map(|bytes| bytes.len().next_multiple_of(BLOCK) as u64).sum();
-    durable::expect_room(&state.incoming().join("room"), bytes)?;
-    let objects = write_objects(state, &received.manifest, realised)?;
-    write_generation(&directory, received, realised)?;
+    let new = New::find(state, &directory, realised);
+    durable::expect_room(&state.incoming().join("room"), new.size(&received.manifest, realised))?;
+    make_frame(&directory)?;
+    new.write(received, realised)?;
+    complete(&directory, received, realised)?;
     let before = generation::current_number(state)?.unwrap_or(0);
     durable::write_new(&directory.join(generation::BEFORE), format!("{before}\n").as_bytes(), 0o644)?;
     durable::sync_filesystem(&state.incoming())?;
+    let objects = new.objects.into_values().collect();
     Ok(Staged { directory, objects, number })
 }
 
@@ -70,32 +74,64 @@ pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Gener
     Ok(Generation { number: staged.number, directory, content: Some(content) })
 }
 
-/// Writes the configuration directories that the store does not have to `incoming/`.
-fn write_objects(state: &State, manifest: &HostManifest, realised: &Realised<'_>) -> Result<Vec<Digest>> {
-    let mut new = Vec::new();
-    for (name, digest) in &realised.objects {
-        let staged = staged_object(state, digest);
-        if state.object(digest).is_dir() || staged.is_dir() {
-            continue;
-        }
-        durable::make_directory(&staged, 0o755)?;
-        let inside = format!("objects/{name}/");
-        for (path, bytes) in &realised.files {
-            if let Some(inside) = path.as_str().strip_prefix(&inside) {
-                write_below(&staged, inside, bytes, mode_of(manifest, path))?;
-            }
-        }
-        new.push(*digest);
-    }
-    Ok(new)
+/// What a generation adds to the host.
+struct New<'a> {
+    state: &'a State,
+    directory: &'a Path,
+    /// The configuration directories that the store does not have. Of two that hold the same, one.
+    objects: BTreeMap<&'a Label, Digest>,
 }
 
-fn write_generation(staging: &Path, received: &Received, realised: &Realised<'_>) -> Result<()> {
-    let manifest = &received.manifest;
-    make_frame(staging)?;
-    for (path, bytes) in realised.files.iter().filter(|(path, _)| !path.as_str().starts_with("objects/")) {
-        write_below(staging, path.as_str(), bytes, mode_of(manifest, path))?;
+impl<'a> New<'a> {
+    fn find(state: &'a State, directory: &'a Path, realised: &'a Realised<'_>) -> Self {
+        let mut digests = BTreeSet::new();
+        let new = realised.objects.iter().map(|(name, digest)| (name, *digest));
+        let new = new.filter(|(_, digest)| !state.object(digest).is_dir() && digests.insert(*digest));
+        Self { state, directory, objects: new.collect() }
     }
+
+    /// Where a file is to be written; nowhere if the store has it.
+    fn place(&self, path: &BundlePath) -> Option<PathBuf> {
+        let Some((object, inside)) = object_path(path) else {
+            return Some(self.directory.join(path.as_str()));
+        };
+        Some(staged_object(self.state, self.objects.get(&object)?).join(inside))
+    }
+
+    /// How much is to be written.
+    fn size(&self, manifest: &HostManifest, realised: &Realised<'_>) -> u64 {
+        let new = manifest.files.iter().filter(|(path, _)| self.place(path).is_some());
+        let size = |(path, file): (&BundlePath, &FileEntry)| {
+            realised.texts.get(path).map_or(file.size, |text| text.len() as u64).next_multiple_of(BLOCK)
+        };
+        new.map(size).sum()
+    }
+
+    fn write(&self, received: &Received, realised: &Realised<'_>) -> Result<()> {
+        let manifest = &received.manifest;
+        for (path, bytes) in &realised.texts {
+            if let Some(place) = self.place(path) {
+                make_way(&place)?;
+                durable::write_new(&place, bytes, mode_of(manifest, path))?;
+            }
+        }
+        let payload = |path: &&BundlePath| !realised.texts.contains_key(*path) && self.place(path).is_some();
+        let Some(layer) =
+            received.layer.as_ref().filter(|_| manifest.files.keys().any(|path| payload(&path)))
+        else {
+            return Ok(());
+        };
+        layer.write(manifest, |path| {
+            let place = self.place(path);
+            place.iter().try_for_each(|place| make_way(place))?;
+            Ok(place)
+        })
+    }
+}
+
+/// What is in a generation beside files.
+fn complete(staging: &Path, received: &Received, realised: &Realised<'_>) -> Result<()> {
+    let manifest = &received.manifest;
     for (path, target) in &manifest.links {
         link_below(staging, path.as_str(), Path::new(target))?;
     }
@@ -190,8 +226,13 @@ fn link_below(directory: &Path, path: &str, target: &Path) -> Result<()> {
 
 fn place_below(directory: &Path, path: &str) -> Result<PathBuf> {
     let place = directory.join(path);
-    if let Some(parent) = place.parent().filter(|parent| fs::metadata(parent).is_err()) {
-        durable::make_directory(parent, 0o755)?;
-    }
+    make_way(&place)?;
     Ok(place)
+}
+
+fn make_way(place: &Path) -> Result<()> {
+    match place.parent().filter(|parent| fs::metadata(parent).is_err()) {
+        Some(parent) => durable::make_directory(parent, 0o755).map(drop),
+        None => Ok(()),
+    }
 }

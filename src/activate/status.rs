@@ -2,7 +2,7 @@
 //! container storage, root: so it works in the middle of a switch too.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -364,10 +364,10 @@ fn digest_of(object: &Path) -> Result<Digest> {
     let mut files = Vec::new();
     collect(object, "", &mut files)?;
     files.sort();
-    Ok(object_digest(files.iter().map(|(path, mode, bytes)| (path.as_str(), *mode, bytes.as_slice()))))
+    Ok(object_digest(files.iter().map(|(path, mode, digest)| (path.as_str(), *mode, *digest))))
 }
 
-fn collect(directory: &Path, prefix: &str, files: &mut Vec<(String, u32, Vec<u8>)>) -> Result<()> {
+fn collect(directory: &Path, prefix: &str, files: &mut Vec<(String, u32, Digest)>) -> Result<()> {
     let context = || format!("cannot read {}", directory.display());
     for entry in fs::read_dir(directory).with_context(context)? {
         let entry = entry.with_context(context)?;
@@ -376,9 +376,9 @@ fn collect(directory: &Path, prefix: &str, files: &mut Vec<(String, u32, Vec<u8>
         if found.is_dir() {
             collect(&entry.path(), &format!("{inside}/"), files)?;
         } else {
-            let bytes =
-                fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
-            files.push((inside, found.permissions().mode() & 0o7777, bytes));
+            let digest = File::open(entry.path()).and_then(|mut file| Digest::of_all(&mut file));
+            let digest = digest.with_context(|| format!("cannot read {}", entry.path().display()))?;
+            files.push((inside, found.permissions().mode() & 0o7777, digest));
         }
     }
     Ok(())

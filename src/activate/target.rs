@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::mem;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,14 +11,14 @@ use super::contents::Contents;
 use super::desired::Desired;
 use super::generation::{self, Generation};
 use super::journal::Journal;
-use super::layer::Files;
+use super::layer::{Layer, Texts};
 use super::marks::Marks;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, refuse};
 use super::stage::{self, Staged};
 use super::state::State;
-use super::{Activation, anchors, check, foreign, images, layer, preflight, validate};
+use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::bundle::names::BundlePath;
@@ -44,20 +43,18 @@ pub(super) struct Target {
 impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run)?;
+        let current = Generation::current(&self.state)?;
+        let had = current.as_ref().and_then(Generation::digest);
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had)?;
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;
-        match Generation::current(&self.state)? {
-            Some(current)
-                if current.content.as_ref().is_some_and(|content| content.digest == received.digest) =>
-            {
-                self.keep_current(&received, current)
-            }
-            _ => self.make_new(received),
+        match current.filter(|_| had == Some(received.digest)) {
+            Some(current) => self.keep_current(&received, current),
+            None => self.make_new(&received),
         }
     }
 
@@ -104,22 +101,26 @@ impl Activation<'_> {
 
     /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
     /// ends it while the host is as it was.
-    fn make_new(&mut self, mut received: Received) -> Result<Target> {
-        let files = layer::unpack(&mem::take(&mut received.layer), &received.manifest)?;
-        let (received, manifest) = (&received, &received.manifest);
-        check::check_tokens(manifest, &files)?;
+    fn make_new(&mut self, received: &Received) -> Result<Target> {
+        let manifest = &received.manifest;
+        let Some(layer) = &received.layer else {
+            refuse!("the layer of host `{}` is missing in the bundle", manifest.host);
+        };
+        let texts = layer.texts(manifest)?;
+        check::check_tokens(manifest, &texts)?;
         let known = self.resolve(&manifest.accounts)?;
-        let realised = realise::realise(&files, manifest, &known)?;
-        let read = |path: &BundlePath| realised.files.get(path).map(|bytes| bytes.to_vec());
+        let realised = realise::realise(&texts, manifest, &known)?;
+        let read = |path: &BundlePath| realised.texts.get(path).map(|bytes| bytes.to_vec());
         foreign::check(&self.state, manifest, read, self.terms.adopt)?;
         if self.dry_run {
-            return self.imagined(received, &realised);
+            return self.imagined(received, layer, &realised);
         }
         let mut staged = self.stage(received, &realised)?;
         self.expect_room()?;
-        let ids = self.new_accounts(manifest, &files, &known)?;
+        let ids = self.new_accounts(manifest, &texts, &known)?;
         if ids != known {
-            staged = self.stage(received, &realise::realise(&files, manifest, &ids)?)?;
+            drop(realised);
+            staged = self.stage(received, &realise::realise(&texts, manifest, &ids)?)?;
         }
         let made = staged.places(&self.state);
         match self.keep(received, &staged, &ids) {
@@ -167,22 +168,23 @@ impl Activation<'_> {
     }
 
     /// What a dry run would make.
-    fn imagined(&self, received: &Received, realised: &Realised<'_>) -> Result<Target> {
-        let read = |path: &_| Ok(realised.files.get(path).map(|bytes| bytes.to_vec()).unwrap_or_default());
+    fn imagined(&self, received: &Received, layer: &Layer, realised: &Realised<'_>) -> Result<Target> {
+        let read = |path: &_| Ok(realised.texts.get(path).map(|bytes| bytes.to_vec()).unwrap_or_default());
+        let shown = self.report.diffs.then(|| layer.shown(&received.manifest)).transpose()?;
         Ok(Target {
             number: generation::next_number(&self.state)?,
             digest: Some(received.digest),
             desired: Desired::of(&received.manifest, read)?,
             images: received.manifest.images.clone(),
-            contents: Contents::imagined(&received.manifest, realised),
+            contents: Contents::imagined(&received.manifest, realised, shown),
             generation: None,
             made: Vec::new(),
         })
     }
 
     /// The numbers for a generation that is to be made. systemd-sysusers runs though all may be known: it makes memberships as well.
-    fn new_accounts(&self, manifest: &HostManifest, files: &Files, known: &Ids) -> Result<Ids> {
-        let Some((_, sysusers)) = files.iter().find(|(path, _)| path.as_str() == "sysusers.conf") else {
+    fn new_accounts(&self, manifest: &HostManifest, texts: &Texts, known: &Ids) -> Result<Ids> {
+        let Some((_, sysusers)) = texts.iter().find(|(path, _)| path.as_str() == "sysusers.conf") else {
             return Ok(known.clone().expect_complete()?);
         };
         let file = self.state.incoming().join("sysusers.conf");

@@ -11,20 +11,20 @@ use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
 
 use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
-use super::layer::Files;
+use super::layer::{self, Texts};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
     Accounts, Check, FORMAT, FileEntry, HostManifest, Needed, Probe, Program, Role, UnitEntry, Validation,
     Versioned,
 };
-use crate::bundle::names::UnitName;
+use crate::bundle::names::{BundlePath, UnitName};
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 
 /// A bundle for one host, to be.
 #[derive(Clone)]
 pub(crate) struct Build {
     manifest: HostManifest,
-    files: Files,
+    files: BTreeMap<BundlePath, Vec<u8>>,
     images: Vec<(String, Vec<u8>)>,
 }
 
@@ -47,11 +47,16 @@ impl Build {
             secrets: BTreeMap::new(),
             states: BTreeMap::new(),
         };
-        Self { manifest, files: Files::new(), images: Vec::new() }
+        Self { manifest, files: BTreeMap::new(), images: Vec::new() }
     }
 
     fn with(mut self, path: &str, text: &str, mode: u32, tokens: bool) -> Self {
-        self.manifest.files.insert(path.parse().unwrap(), FileEntry { mode, tokens });
+        let entry = if tokens {
+            FileEntry::with_tokens(mode)
+        } else {
+            FileEntry::as_it_is(mode, Digest::of(text.as_bytes()), text.len() as u64)
+        };
+        self.manifest.files.insert(path.parse().unwrap(), entry);
         self.files.insert(path.parse().unwrap(), text.as_bytes().to_vec());
         self
     }
@@ -178,8 +183,11 @@ impl Build {
         self.manifest.clone()
     }
 
-    pub(crate) fn bytes(&self) -> Files {
-        self.files.clone()
+    /// The texts that the activator would hold.
+    pub(crate) fn texts(&self) -> Texts {
+        let mut texts = self.files.clone();
+        texts.retain(|path, _| layer::is_text(path, &self.manifest.files[path]));
+        texts
     }
 
     pub(crate) fn layer(&self) -> Vec<u8> {

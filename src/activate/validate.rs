@@ -1,7 +1,6 @@
 //! The new generation before the host's own programs: systemd judges the units, and what a module names judges its files. It lies in its
 //! place by then, and nothing leads to it.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -24,9 +23,9 @@ pub fn validate(
 ) -> Result<()> {
     let Some(manifest) = generation.manifest().filter(|_| host.is_running()) else { return Ok(()) };
     let changed = |path: &BundlePath| {
-        let read = |generation: &Generation| fs::read(generation.directory.join(path.as_str())).ok();
-        let is = read(generation);
-        is.is_some() && before.and_then(read) != is
+        let digest = |generation: &Generation| generation.digest_of(path).ok();
+        let is = digest(generation);
+        is.is_some() && before.and_then(digest) != is
     };
     let mut refusals = Vec::new();
     let units = changed_units(manifest, changed);

@@ -1,7 +1,7 @@
 //! Content digests: SHA-256, written as OCI writes them.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,16 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of all that is left to read.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn of_all(from: &mut impl Read) -> io::Result<Self> {
+        let mut hashing = Hashing::new(io::sink());
+        io::copy(from, &mut hashing)?;
+        Ok(hashing.finish().1)
     }
 
     /// The digest whose 64 hexadecimal digits these are.

@@ -12,7 +12,7 @@ use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretNam
 pub const FORMAT: u32 = 3;
 
 /// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state, 2 neither serials,
-/// versions and validations nor how a unit wants to be changed.
+/// versions and validations, nor how a unit wants to be changed, nor the digests of files.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
@@ -75,6 +75,24 @@ pub struct FileEntry {
     pub mode: u32,
     /// The text holds [`super::token`]s that are replaced on the host.
     pub tokens: bool,
+    /// The digest of its bytes. Those of a text with tokens are known on the host only; and formats before 3 said it of none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub digest: Option<Digest>,
+    /// Its size in bytes, if `digest` is there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub size: u64,
+}
+
+impl FileEntry {
+    /// A text whose tokens are replaced on the host.
+    pub fn with_tokens(mode: u32) -> Self {
+        Self { mode, tokens: true, digest: None, size: 0 }
+    }
+
+    /// A file that lies on the host as it is in the bundle.
+    pub fn as_it_is(mode: u32, digest: Digest, size: u64) -> Self {
+        Self { mode, tokens: false, digest: Some(digest), size }
+    }
 }
 
 /// One unit that rick runs or hides.

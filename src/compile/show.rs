@@ -208,8 +208,8 @@ mod tests {
                 serial: Some(7),
                 accounts: Accounts::default(),
                 files: [
-                    (path("etc/a/conf"), FileEntry { mode: 0o644, tokens: true }),
-                    (path("objects/a/run"), FileEntry { mode: 0o755, tokens: false }),
+                    (path("etc/a/conf"), FileEntry::with_tokens(0o644)),
+                    (path("objects/a/run"), FileEntry::as_it_is(0o755, digest, 1)),
                 ]
                 .into(),
                 links: [(path("units/x.target.wants/a.service"), "../a.service".to_owned())].into(),

@@ -88,6 +88,24 @@ impl Entry {
     }
 }
 
+impl HostPart {
+    fn mend(&mut self, before: &[Entry]) {
+        let Some(listed) = self.manifest.get_mut("files").and_then(Value::as_object_mut) else { return };
+        let is_new = |file: &&Entry| {
+            !before.iter().any(|before| before.path == file.path && before.bytes == file.bytes)
+        };
+        for file in self.files.iter().filter(is_new) {
+            let Some(listed) = listed.get_mut(&file.path).and_then(Value::as_object_mut) else { continue };
+            listed.remove("digest");
+            listed.remove("size");
+            if listed["tokens"] == false {
+                listed.insert("digest".to_owned(), Digest::of(&file.bytes).to_string().into());
+                listed.insert("size".to_owned(), file.bytes.len().into());
+            }
+        }
+    }
+}
+
 impl Bundle {
     pub(crate) fn read(bytes: &[u8]) -> Self {
         Self { entries: unpack(bytes) }
@@ -104,7 +122,8 @@ impl Bundle {
         changed.bytes()
     }
 
-    /// The bundle after a change to what it holds for a host, consistent in all its digests.
+    /// The bundle after a change to what it holds for a host, consistent in all its digests: the manifest says of files whose bytes changed
+    /// what they are now.
     pub(crate) fn with_host(&self, host: &str, change: impl FnOnce(&mut HostPart)) -> Vec<u8> {
         let mut changed = self.clone();
         let index: Value = changed.json("index.json");
@@ -120,7 +139,9 @@ impl Bundle {
         let mut tar = Vec::new();
         GzDecoder::new(changed.entry(&path_of(layer)).bytes.as_slice()).read_to_end(&mut tar).unwrap();
         let mut part = HostPart { manifest: changed.json(&path_of(config)), files: unpack(&tar) };
+        let before = part.files.clone();
         change(&mut part);
+        part.mend(&before);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&pack(&part.files)).unwrap();
         changed.replace(layer.as_str().unwrap(), &gzip.finish().unwrap());

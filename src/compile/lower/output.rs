@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Content;
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::FileEntry;
 use crate::bundle::names::BundlePath;
 use crate::bundle::token::{Piece, Token, pieces};
@@ -32,14 +33,18 @@ impl Output {
             Ok(pieces) => pieces.into_iter().filter_map(token).collect::<Vec<_>>(),
             Err(why) => return self.problem(format!("in `{path}`: {why}")),
         };
-        let entry = FileEntry { mode: mode(executable), tokens: !found.is_empty() };
+        let entry = if found.is_empty() {
+            FileEntry::as_it_is(mode(executable), Digest::of(text.as_bytes()), text.len() as u64)
+        } else {
+            FileEntry::with_tokens(mode(executable))
+        };
         self.tokens.extend(found);
         self.add(path, entry, Content::Text(text));
     }
 
     /// Adds a file of the source tree. Nothing in it is a token.
     pub(super) fn payload(&mut self, path: &str, file: PayloadFile, executable: bool) {
-        let entry = FileEntry { mode: mode(executable || file.executable), tokens: false };
+        let entry = FileEntry::as_it_is(mode(executable || file.executable), file.digest, file.size);
         self.add(path, entry, Content::Payload(file));
     }
 

@@ -365,7 +365,7 @@ fn payload(relative: Option<&str>, executable: bool) -> PayloadFile {
     PayloadFile {
         relative: relative.map(|path| path.parse().unwrap()),
         executable,
-        size: 1,
+        size: 14,
         digest: Digest::of(b"@rick(uid:app)"),
         location: "/nowhere".into(),
     }
@@ -385,11 +385,13 @@ fn only_generated_files_have_tokens() {
         (SourcePath("run".to_owned()), vec![payload(None, false)]),
     ]));
     let lowered = lower(&host, &payloads, &BTreeMap::new()).unwrap();
-    assert_eq!(lowered.entry("etc/a/conf"), &FileEntry { mode: 0o644, tokens: true });
-    assert_eq!(lowered.entry("etc/a/plain"), &FileEntry { mode: 0o644, tokens: false });
-    assert_eq!(lowered.entry("objects/a/site/a/x"), &FileEntry { mode: 0o644, tokens: false });
-    assert_eq!(lowered.entry("objects/a/site/b"), &FileEntry { mode: 0o755, tokens: false });
-    assert_eq!(lowered.entry("objects/a/run"), &FileEntry { mode: 0o755, tokens: false });
+    assert_eq!(lowered.entry("etc/a/conf"), &FileEntry::with_tokens(0o644));
+    let as_it_is =
+        |mode: u32, text: &str| FileEntry::as_it_is(mode, Digest::of(text.as_bytes()), text.len() as u64);
+    assert_eq!(lowered.entry("etc/a/plain"), &as_it_is(0o644, "user = @example.org"));
+    assert_eq!(lowered.entry("objects/a/site/a/x"), &as_it_is(0o644, "@rick(uid:app)"));
+    assert_eq!(lowered.entry("objects/a/site/b"), &as_it_is(0o755, "@rick(uid:app)"));
+    assert_eq!(lowered.entry("objects/a/run"), &as_it_is(0o755, "@rick(uid:app)"));
     // What a token names is asserted on the host, even if the distribution made it.
     assert_eq!(lowered.manifest.accounts.users, BTreeMap::from([(account("postgres"), None)]));
     assert_eq!(lowered.manifest.accounts.groups, BTreeMap::from([(account("x"), None)]));
