@@ -199,6 +199,53 @@ fn kinds(timer: &str, socket: &str, template: &str, drop_in: &str) -> String {
 }
 
 #[test]
+fn mounts_slices_and_aliases_move_as_they_must() {
+    require_hosts!();
+    let host = host("lab");
+    let all = |options: &str, weight: u32, n: u32| {
+        [
+            item("mnt-lab.mount", &format!("[Mount]\nWhat=tmpfs\nWhere=/mnt/lab\nType=tmpfs\nOptions={options}\n[Install]\nWantedBy=local-fs.target\n"), ""),
+            item("lab.slice", &format!("[Slice]\nCPUWeight={weight}\n[Install]\nWantedBy=multi-user.target\n"), ""),
+            item(
+                "a.service",
+                &format!("[Service]\nSlice=lab.slice\nEnvironment=N={n}\nExecStart=/bin/sleep infinity\n[Install]\nAlias=also-a.service\nWantedBy=multi-user.target\n"),
+                "",
+            ),
+            sleeper("b.service", "also-a.service", ""),
+        ]
+        .concat()
+    };
+    let tree = lab(&all("size=1m", 50, 1));
+    activate(&host, &tree, "lab");
+    assert_eq!(host.property("also-a.service", "Id"), "a.service");
+    let units = ["a.service", "b.service", "lab.slice", "mnt-lab.mount"];
+    let mut before = lives(&host, &units);
+    let mut moves = |items: &str, expected: &[&str]| {
+        describe(&tree, items);
+        let said = done(&activate(&host, &tree, "lab"));
+        let after = lives(&host, &units);
+        let moved: Vec<&str> = units.into_iter().filter(|unit| before[*unit] != after[*unit]).collect();
+        assert_eq!(moved, expected, "{said:?}");
+        before = after;
+        assert!(again(&host).contains("nothing to do"));
+    };
+    moves(&all("size=2m", 50, 1), &["mnt-lab.mount"]);
+    assert!(host.ok(&["findmnt", "--noheadings", "--output", "OPTIONS", "/mnt/lab"]).contains("size=2048k"));
+    // A slice is changed by the daemon-reload, and what runs in it stays.
+    moves(&all("size=2m", 77, 1), &[]);
+    assert_eq!(host.property("lab.slice", "CPUWeight"), "77");
+    moves(&all("size=2m", 77, 2), &["a.service"]);
+    let gone = done(&{
+        describe(&tree, &sleeper("b.service", "", ""));
+        activate(&host, &tree, "lab")
+    });
+    assert!(gone.contains(&"stop mnt-lab.mount".to_owned()), "{gone:?}");
+    assert!(!host.run(&["findmnt", "/mnt/lab"]).status.success());
+    assert_eq!(host.property("also-a.service", "LoadState"), "not-found");
+    is_well(&host);
+}
+
+#[test]
 fn applications_come_and_go_and_the_others_stay() {
     require_hosts!();
     let host = host("arch-vps");

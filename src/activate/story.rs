@@ -1,5 +1,6 @@
 //! One host through several generations, in a directory: what each promise looks like from outside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use anyhow::Result;
 
 use super::applied::Applied;
 use super::host::{Host, Verb};
-use super::journal::{self, Journal};
+use super::journal::{self, Journal, Phase};
 use super::marks::Marks;
 use super::receive::HostNames;
 use super::refusal::help_for;
@@ -531,6 +532,45 @@ fn past_a_barrier_the_host_stays() {
     story.activate(&with("2"));
     story.host.broken.insert("c.service".parse().unwrap());
     assert_eq!(story.activate(&with("2").unit("c.service", Role::Run, "c", &[])).ending, Ending::RolledBack);
+}
+
+#[test]
+fn a_barrier_that_a_killed_run_or_the_boot_crossed_is_crossed() {
+    let with = |text: &str| {
+        two().unit("app.service", Role::Run, text, &[]).said("app.service", |app| app.barrier = true)
+    };
+    for reboots in [false, true] {
+        let mut story = Story::begin();
+        story.activate(&with("1"));
+        story.activate(&with("2"));
+        // As if that had been killed: before it wrote down what it crossed, if the host was off afterwards.
+        let crossed = if reboots { Vec::new() } else { vec!["app.service".parse().unwrap()] };
+        let journal = Journal {
+            from: 1,
+            to: 2,
+            boot_id: String::new(),
+            phase: Phase::Switching,
+            terms: Terms::default(),
+            crossed,
+            halted: BTreeSet::new(),
+        };
+        journal.write(&story.state()).unwrap();
+        if reboots {
+            "the next boot".clone_into(&mut story.host.boot.lock().unwrap());
+        }
+        story.host.broken.insert("b.service".parse().unwrap());
+        story.host.running.lock().unwrap().remove(&"b.service".parse().unwrap());
+        let outcome = if reboots {
+            story.run(false, |run| run.resume(false).map(Conclusion::Here)).unwrap()
+        } else {
+            story.activate(&with("2"))
+        };
+        assert!(
+            matches!(&outcome.ending, Ending::NotWell { reason } if reason.contains("app.service")),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.generation, 2);
+    }
 }
 
 #[test]

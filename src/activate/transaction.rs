@@ -8,15 +8,19 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::course::Course;
+use super::desired::Wanted;
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::journal::{self, Journal, Phase};
 use super::marks::{Marks, Verdict};
+use super::refusal::refuse;
 use super::report::{Ending, Outcome, Problem};
 use super::state::Claim;
 use super::switch::{Arrival, Switch};
 use super::target::Target;
 use super::{Activation, Failure, images};
+use crate::bundle::manifest::Role;
+use crate::bundle::names::UnitName;
 
 /// How often the one who waits for a confirmation looks for it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -95,6 +99,10 @@ impl Activation<'_> {
         let (boot, current) = here.map_err(Failure::Refused)?;
         let rebooted = boot != journal.boot_id;
         self.terms = journal.terms.clone();
+        if rebooted && current == Some(journal.to) {
+            let crossed = self.crossed_by_the_boot(&journal).map_err(Failure::Refused)?;
+            journal.crossed.extend(crossed);
+        }
         let confirmed = journal::is_confirmed(&self.state, journal.to).map_err(Failure::Refused)?;
         match &journal.phase {
             Phase::Confirming if confirmed => {
@@ -127,13 +135,24 @@ impl Activation<'_> {
         }
     }
 
+    /// The boot started all of the new generation, also what cannot be undone.
+    fn crossed_by_the_boot(&self, journal: &Journal) -> Result<Vec<UnitName>> {
+        let desired = |number| Generation::read(&self.state, number)?.desired();
+        let (from, to) = (desired(journal.from)?, desired(journal.to)?);
+        let changed = |unit: &&Wanted| {
+            let before = from.units.iter().find(|before| before.name == unit.name);
+            before.is_some_and(|before| before.restart_key != unit.restart_key)
+        };
+        let barriers = to.units.iter().filter(|unit| unit.barrier && unit.role == Role::Run);
+        Ok(barriers.filter(changed).map(|unit| unit.name.clone()).collect())
+    }
+
     /// Says that the current generation is fine. Whoever waits for that hears it; if nobody does, this ends the switch itself.
     pub fn confirm(&mut self) -> Result<Outcome, Failure> {
         self.confirm_current().map_err(Failure::Refused)
     }
 
     fn confirm_current(&mut self) -> Result<Outcome> {
-        use super::refusal::refuse;
         let Some(journal) = Journal::read(&self.state)? else {
             refuse!("there is nothing to confirm: no switch is under way");
         };
@@ -172,7 +191,8 @@ impl Activation<'_> {
             boot_id: self.host.boot_id()?,
             phase: Phase::Switching,
             terms: self.terms.clone(),
-            crossed: Vec::new(),
+            // What an unfinished switch did that cannot be undone is done, whoever comes after it.
+            crossed: unfinished.map(|journal| journal.crossed.clone()).unwrap_or_default(),
             halted: unfinished.map(|journal| journal.halted.clone()).unwrap_or_default(),
         };
         // A run that was killed right after its end may have left it.
