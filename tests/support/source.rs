@@ -34,6 +34,10 @@ pub(crate) fn whole() -> Tree {
 pub(crate) fn small() -> Tree {
     let tree = whole();
     tree.lay(&project("fixtures/small/."));
+    if super::usual_suite() == super::NEXT_SUITE {
+        // The database server that this Debian brings.
+        tree.edit("environments/small.star", "postgresql(version = 17", "postgresql(version = 18");
+    }
     tree
 }
 
