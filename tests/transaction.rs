@@ -168,6 +168,12 @@ fn a_switch_that_is_not_done_in_time_is_undone_by_systemd() {
     is_settled(&host);
     is_well(&host);
     assert_eq!(host.property("b.service", "ActiveState"), "active");
+
+    // Where nobody wants to go back, it stays, and that is no success.
+    let said = ends_with(&run(&host, &["--deadline=3", "--no-rollback"]), 4);
+    assert!(!said.contains("rolled back"), "{said}");
+    assert_eq!(current(&host), "gens/3");
+    is_settled(&host);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::cli::ROLLED_BACK;
+use super::cli::{NOT_WELL, ROLLED_BACK};
 use super::journal::{Journal, Phase};
 use super::marks::Marks;
 use super::state::Claim;
@@ -45,11 +45,12 @@ impl Activation<'_> {
     /// exit code. If nobody else goes back, the caller does.
     fn see_it_end(&mut self, number: u32) -> Result<Conclusion, Failure> {
         let begin = Instant::now();
-        let mut told = false;
+        let (mut told, mut again) = (false, false);
         while let Some(journal) = Journal::read(&self.state).map_err(Failure::Halfway)? {
             if !mem::replace(&mut told, true) {
                 self.report.line("wait", "for the way back: the switch was ended before it was done");
             }
+            again = journal.from == journal.to;
             let waits = journal.phase == Phase::Confirming;
             if !waits
                 && begin.elapsed() > TURN
@@ -61,11 +62,16 @@ impl Activation<'_> {
         }
         let current = generation::current_number(&self.state).map_err(Failure::Halfway)?.unwrap_or(0);
         let marks = Marks::read(&self.state).map_err(Failure::Halfway)?;
-        if current == number && marks.is_good(number) {
-            return Ok(Conclusion::Apart(0));
-        }
-        self.report.line("rolled back:", &format!("generation {current} is current again"));
-        Ok(Conclusion::Apart(ROLLED_BACK))
+        Ok(Conclusion::Apart(if current != number {
+            self.report.line("rolled back:", &format!("generation {current} is current again"));
+            ROLLED_BACK
+        } else if marks.is_good(number) && !again {
+            0
+        } else {
+            // What was current before may have been well once, which says nothing of now.
+            self.report.line("not well:", &format!("generation {number}, and the host keeps it"));
+            NOT_WELL
+        }))
     }
 }
 
