@@ -19,8 +19,9 @@ impl Activation<'_> {
     pub fn uninstall(&mut self) -> Result<Conclusion, Failure> {
         let claim = self.claim().map_err(Failure::Refused)?;
         let target = self.without_rick().map_err(Failure::Refused)?;
-        let conclusion = self.switch_to(&target, claim.as_ref())?;
+        // Before the switch, which tidies up old generations.
         let left = self.what_stays().map_err(Failure::Refused)?;
+        let conclusion = self.switch_to(&target, claim.as_ref())?;
         let is_gone = match &conclusion {
             Conclusion::Here(outcome) => matches!(outcome.ending, Ending::Done | Ending::NothingToDo),
             Conclusion::Apart(code) => *code == 0,
