@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::generation::Generation;
+use super::generation::{Generation, Known};
 use super::layer::{MAX_SHOWN, Shown, is_text};
 use super::realise::Realised;
 use super::state::{STATE, State};
@@ -21,7 +21,7 @@ const HEX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Contents {
     /// What its build says; none for generation 0.
-    pub manifest: Option<HostManifest>,
+    pub manifest: Option<Arc<HostManifest>>,
     objects: BTreeMap<Label, Digest>,
     files: Files,
 }
@@ -37,22 +37,22 @@ impl Contents {
     /// Those of a generation that lies on this host. Whatever of it cannot be read is not in it.
     pub fn of(generation: &Generation) -> Self {
         Self {
-            manifest: generation.manifest().cloned(),
+            manifest: generation.content.as_ref().map(|content| Arc::clone(&content.manifest)),
             objects: generation.objects().unwrap_or_default(),
             files: Files::In(generation.directory.clone()),
         }
     }
 
     /// Those of generation `number`, if it can be read.
-    pub fn at(state: &State, number: u32) -> Option<Self> {
-        Generation::read(state, number).ok().as_ref().map(Self::of)
+    pub fn at(known: &Known, state: &State, number: u32) -> Option<Self> {
+        known.get(state, number).ok().as_ref().map(Self::of)
     }
 
     /// Those of one that a dry run only imagines. Of its payload, what is not `shown` is known by its digest.
     pub fn imagined(manifest: &HostManifest, realised: &Realised<'_>, shown: Option<Shown>) -> Self {
         let texts = realised.texts.iter().map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect();
         Self {
-            manifest: Some(manifest.clone()),
+            manifest: Some(Arc::new(manifest.clone())),
             objects: realised.objects.clone(),
             files: Files::Imagined(texts, shown.map(Arc::new)),
         }

@@ -51,7 +51,7 @@ impl Activation<'_> {
         let previous = current.unwrap_or(0);
         let flip = previous != target.number;
         let mut now = match current {
-            Some(current) if flip => Generation::read(&self.state, current)?.desired()?,
+            Some(current) if flip => self.known.get(&self.state, current)?.desired()?,
             Some(_) => target.desired.clone(),
             None => Desired::default(),
         };
@@ -85,7 +85,7 @@ impl Activation<'_> {
             live: &live,
             halted: &halted,
         });
-        explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.state, number));
+        explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.known, &self.state, number));
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,
@@ -107,7 +107,7 @@ impl Activation<'_> {
 
     /// The units of the generation that systemd has loaded. Nothing is known of one that cannot be read, so all of it is done again.
     fn loaded(&self, applied: &Applied) -> Desired {
-        let generation = Generation::read(&self.state, applied.generation);
+        let generation = self.known.get(&self.state, applied.generation);
         generation.and_then(|generation| generation.desired()).unwrap_or_default()
     }
 
@@ -146,7 +146,7 @@ impl Activation<'_> {
     fn show(&mut self, step: &Step, target: &Target, course: &Course) {
         let record = course.applied.units.get(&step.unit).and_then(|record| record.generation);
         let Some(number) = record.filter(|_| self.report.diffs && !step.changed.is_empty()) else { return };
-        let Some(before) = Contents::at(&self.state, number) else { return };
+        let Some(before) = Contents::at(&self.known, &self.state, number) else { return };
         let labels = (format!("generation {number}"), format!("generation {}", target.number));
         for change in &step.changed {
             if let Some(diff) = diff::unified(&change.path, &before, &target.contents, &labels) {

@@ -116,7 +116,7 @@ pub fn between((from, before): (u32, &Contents), (to, after): (u32, &Contents)) 
         accounts: entries(&accounts(before), &accounts(after)),
         images: entries(&images(before), &images(after)),
         files: paths.iter().filter_map(file).collect(),
-        others: others(before.manifest.as_ref(), after.manifest.as_ref()),
+        others: others(before.manifest.as_deref(), after.manifest.as_deref()),
     }
 }
 

@@ -208,6 +208,7 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activate::generation::Known;
     use crate::activate::receive::HostNames;
     use crate::activate::report::Report;
     use crate::activate::terms::Terms;
@@ -228,6 +229,7 @@ mod tests {
             let report = Report::silent();
             let mut run = Activation {
                 state: state.clone(),
+                known: Known::default(),
                 host: &host,
                 names,
                 dry_run: false,

@@ -4,8 +4,10 @@
 //! systemd takes the first definition of a name that it finds: /etc, /run, what generators made, then /usr/local/lib, where rick's are, then
 //! /usr/lib, where the distribution's are. Of two Quadlets that make the same unit, podman's generator writes one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -111,12 +113,12 @@ fn find(
     read: impl Fn(&BundlePath) -> Option<Vec<u8>>,
 ) -> Result<Vec<Foreign>> {
     let twins = quadlets_of_others(state)?;
+    let (before, after) = (Listed::of(state, &BEFORE_OURS)?, Listed::of(state, &AFTER_OURS)?);
     let mut found = Vec::new();
     for unit in manifest.units.iter().filter(|unit| unit.role != Role::Mask) {
         let Some(definition) = definition_of(unit) else { continue };
         let foreign = |place: String, conflict| Foreign { place, unit: unit.name.clone(), conflict };
-        for directory in BEFORE_OURS {
-            let place = format!("{directory}/{}", unit.name);
+        for place in before.places(&unit.name) {
             match hides(&state.on_host(&place), read(definition).as_deref())? {
                 // What is in /run is gone with the next boot anyway.
                 Some(Conflict::Same) if !place.starts_with("/etc/") => {
@@ -132,13 +134,34 @@ fn find(
                 twin.starts_with("/etc/") && state_says_same(state, twin, read(definition).as_deref())?;
             found.push(foreign(twin.clone(), if same { Conflict::Same } else { Conflict::Twin }));
         }
-        let theirs = AFTER_OURS.iter().map(|directory| format!("{directory}/{}", unit.name));
-        let hidden = theirs.into_iter().find(|place| state.on_host(place).exists());
+        let hidden = after.places(&unit.name).find(|place| state.on_host(place).exists());
         if manifest.format >= SAYS_REPLACES && !unit.replaces {
             found.extend(hidden.map(|place| foreign(place, Conflict::Hidden)));
         }
     }
     Ok(found)
+}
+
+/// What some directories hold. Each is listed once: to ask for each unit in each of them takes longer than all the rest here.
+struct Listed(Vec<(&'static str, BTreeSet<OsString>)>);
+
+impl Listed {
+    fn of(state: &State, directories: &[&'static str]) -> Result<Self> {
+        let list = |directory: &&'static str| {
+            let names = match fs::read_dir(state.on_host(directory)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+                entries => entries.and_then(|all| all.map(|entry| Ok(entry?.file_name())).collect()),
+            };
+            Ok((*directory, names.with_context(|| format!("cannot read {directory}"))?))
+        };
+        directories.iter().map(list).collect::<Result<_>>().map(Self)
+    }
+
+    /// Where in them something has the name of a unit.
+    fn places(&self, unit: &UnitName) -> impl Iterator<Item = String> {
+        let there = self.0.iter().filter(|(_, names)| names.contains(OsStr::new(unit.as_str())));
+        there.map(move |(directory, _)| format!("{directory}/{unit}"))
+    }
 }
 
 /// The file that defines a unit: not that of a drop-in for a unit of the distribution, which defines nothing.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Activation;
 use super::applied::Applied;
-use super::generation::{self, Generation};
+use super::generation::{self, Needs};
 use super::host::Host;
 use super::images;
 use super::journal::Journal;
@@ -44,12 +44,6 @@ pub struct Garbage {
     pub kept: Vec<u32>,
     /// The images that those need.
     #[serde(skip)]
-    images: BTreeSet<Digest>,
-}
-
-/// What a generation leads to.
-struct Holdings {
-    objects: BTreeSet<Digest>,
     images: BTreeSet<Digest>,
 }
 
@@ -142,10 +136,10 @@ pub fn find(state: &State, host: &dyn Host, keep: usize) -> Result<Garbage> {
     kept.extend(in_use(state, host, &all, &kept)?);
     let (held, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|(number, _)| kept.contains(number));
     let objects: BTreeSet<Digest> =
-        held.iter().flat_map(|(_, holdings)| &holdings.objects).copied().collect();
-    let images: BTreeSet<Digest> = held.iter().flat_map(|(_, holdings)| &holdings.images).copied().collect();
+        held.iter().flat_map(|(_, needs)| needs.objects.values()).copied().collect();
+    let images: BTreeSet<Digest> = held.iter().flat_map(|(_, needs)| &needs.images).copied().collect();
     let mut unneeded = images::listed(state)?;
-    unneeded.extend(gone.iter().flat_map(|(_, holdings)| &holdings.images));
+    unneeded.extend(gone.iter().flat_map(|(_, needs)| &needs.images));
     unneeded.retain(|image| !images.contains(image));
     let blobs = images::blobs(state, &images)?;
     let mut garbage = Garbage {
@@ -179,11 +173,11 @@ fn roots(state: &State, current: u32, keep: usize) -> Result<BTreeSet<u32>> {
 fn in_use(
     state: &State,
     host: &dyn Host,
-    all: &BTreeMap<u32, Holdings>,
+    all: &BTreeMap<u32, Needs>,
     kept: &BTreeSet<u32>,
 ) -> Result<BTreeSet<u32>> {
     let is_kept = |image: &Digest| kept.iter().any(|number| all[number].images.contains(image));
-    let held = all.values().flat_map(|holdings| &holdings.images);
+    let held = all.values().flat_map(|needs| &needs.images);
     let doubtful: BTreeSet<Digest> = held.filter(|image| !is_kept(image)).copied().collect();
     if doubtful.is_empty() || !has_podman(host)? {
         return Ok(BTreeSet::new());
@@ -220,23 +214,14 @@ fn digest_of_tag(tag: &str) -> Option<Digest> {
     Digest::from_hex(hex)
 }
 
-fn read_all(state: &State) -> Result<BTreeMap<u32, Holdings>> {
+fn read_all(state: &State) -> Result<BTreeMap<u32, Needs>> {
     let numbers = generation::numbers(state)?;
-    let read = |number| Holdings::of(state, number).map(|holdings| (number, holdings));
+    let read = |number| Needs::read(state, number).map(|needs| (number, needs));
     numbers.into_iter().map(read).collect::<Result<_>>().map_err(|error| {
         Refusal::new(format!("nothing is removed, for it cannot be told what is needed: {error:#}"))
             .help("look what became of that generation; if nobody needs it, remove its directory")
             .into()
     })
-}
-
-impl Holdings {
-    fn of(state: &State, number: u32) -> Result<Self> {
-        let generation = Generation::read(state, number)?;
-        let images = generation.manifest().map(|manifest| manifest.images.values().copied().collect());
-        let objects = generation.objects()?.into_values().collect();
-        Ok(Self { objects, images: images.unwrap_or_default() })
-    }
 }
 
 /// Those entries of a directory that are named by a digest, and not needed. What is named otherwise is not rick's.
@@ -304,6 +289,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::activate::generation::Generation;
     use crate::activate::marks::Verdict;
     use crate::activate::story::Story;
     use crate::activate::terms::Terms;
@@ -421,12 +407,14 @@ mod tests {
             assert!(error.to_string().starts_with("nothing is removed, for it cannot be told"), "{error:#}");
             assert_eq!(story.tree(), before);
         });
-        let manifest = state.generation(1).join(generation::MANIFEST);
-        let whole = fs::read(&manifest).unwrap();
-        fs::write(&manifest, "{").unwrap();
-        refuse(&story);
-        fs::write(&manifest, whole).unwrap();
-        fs::remove_file(state.generation(2).join("objects/app")).unwrap();
+        let needs = state.generation(1).join(generation::NEEDS);
+        let whole = fs::read(&needs).unwrap();
+        for damaged in ["{", "{}", r#"{"objects":{"app":"sha256:0"},"images":[]}"#] {
+            fs::write(&needs, damaged).unwrap();
+            refuse(&story);
+        }
+        fs::write(&needs, whole).unwrap();
+        fs::remove_file(state.generation(2).join(generation::NEEDS)).unwrap();
         refuse(&story);
         // A switch is a switch, though nothing is collected after it.
         assert_eq!(story.activate(&build(5, 5)).generation, 5);

@@ -1,15 +1,16 @@
 //! Numbered generations, and the one link that says which of them the host has.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
-use super::check::objects_of;
 use super::desired::Desired;
 use super::marks::Marks;
 use super::refusal::{Refusal, refuse};
@@ -23,6 +24,8 @@ use crate::durable;
 pub const MANIFEST: &str = "manifest.json";
 /// The digest of the build that a generation came from, inside it.
 pub const DIGEST: &str = "digest";
+/// What it needs beside itself, inside it: [`Needs`]. To remove what nothing needs takes no more than this of each generation.
+pub const NEEDS: &str = "needs.json";
 /// The number of the generation that the host had when this one was made, inside it.
 pub const BEFORE: &str = "before";
 /// The directories that every generation has, so that no anchor ever leads nowhere.
@@ -30,7 +33,7 @@ pub const DIRECTORIES: [&str; 4] = ["units", "quadlets", "etc", "objects"];
 /// The files that every generation has, for the same reason.
 pub const FILES: [&str; 2] = ["sysusers.conf", "tmpfiles.conf"];
 
-/// A generation that lies on this host.
+/// A generation that lies on this host. Clones share what was read.
 #[derive(Clone, Debug)]
 pub struct Generation {
     /// Its number.
@@ -38,16 +41,69 @@ pub struct Generation {
     /// Where it lies.
     pub directory: PathBuf,
     /// What it came from; nothing for generation 0.
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
 }
 
 /// What a generation came from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Content {
     /// The digest of the build.
     pub digest: Digest,
     /// What the build said about this host.
-    pub manifest: HostManifest,
+    pub manifest: Arc<HostManifest>,
+    desired: OnceLock<Desired>,
+    needs: OnceLock<Needs>,
+}
+
+/// What a generation needs beside itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Its configuration directories by name: where in the store each lies.
+    pub objects: BTreeMap<Label, Digest>,
+    /// The manifests of its images.
+    pub images: BTreeSet<Digest>,
+}
+
+impl Needs {
+    /// Those of generation `number`.
+    pub fn read(state: &State, number: u32) -> Result<Self> {
+        if number == 0 { Ok(Self::default()) } else { Self::of(&state.generation(number), number) }
+    }
+
+    fn of(directory: &Path, number: u32) -> Result<Self> {
+        let bytes = read_file(directory, number, NEEDS)?;
+        serde_json::from_slice(&bytes).map_err(|why| damaged(number, &format!("{NEEDS}: {why}")).into())
+    }
+}
+
+impl Content {
+    /// The build `digest`, which said `manifest`.
+    pub fn new(digest: Digest, manifest: HostManifest) -> Self {
+        let manifest = Arc::new(manifest);
+        Self { digest, manifest, desired: OnceLock::new(), needs: OnceLock::new() }
+    }
+}
+
+/// The generations that a run looked at. None ever changes, so that each is read once.
+#[derive(Debug, Default)]
+pub struct Known(RefCell<BTreeMap<u32, Generation>>);
+
+impl Known {
+    /// Generation `number`.
+    pub fn get(&self, state: &State, number: u32) -> Result<Generation> {
+        if let Some(known) = self.0.borrow().get(&number) {
+            return Ok(known.clone());
+        }
+        let generation = Generation::read(state, number)?;
+        self.0.borrow_mut().insert(number, generation.clone());
+        Ok(generation)
+    }
+
+    /// The generation that the host has; `None` on a host that rick never touched.
+    pub fn current(&self, state: &State) -> Result<Option<Generation>> {
+        current_number(state)?.map(|number| self.get(state, number)).transpose()
+    }
 }
 
 impl Generation {
@@ -59,7 +115,7 @@ impl Generation {
                 .help("`rick-activate list` shows those that there are")
                 .into());
         }
-        let content = if number == 0 { None } else { Some(read_content(&directory, number)?) };
+        let content = if number == 0 { None } else { Some(Arc::new(read_content(&directory, number)?)) };
         Ok(Self { number, directory, content })
     }
 
@@ -70,7 +126,7 @@ impl Generation {
 
     /// What the host manifest says; nothing for generation 0.
     pub fn manifest(&self) -> Option<&HostManifest> {
-        self.content.as_ref().map(|content| &content.manifest)
+        self.content.as_ref().map(|content| content.manifest.as_ref())
     }
 
     /// The digest of the build; nothing for generation 0.
@@ -80,8 +136,12 @@ impl Generation {
 
     /// The units that it wants, with the keys of what they read.
     pub fn desired(&self) -> Result<Desired> {
-        let Some(manifest) = self.manifest() else { return Ok(Desired::default()) };
-        Desired::of(manifest, |path| self.file(path))
+        let Some(content) = &self.content else { return Ok(Desired::default()) };
+        if let Some(known) = content.desired.get() {
+            return Ok(known.clone());
+        }
+        let desired = Desired::of(&content.manifest, |path| self.file(path))?;
+        Ok(content.desired.get_or_init(|| desired).clone())
     }
 
     /// What must answer when it is well.
@@ -96,21 +156,12 @@ impl Generation {
 
     /// Its configuration directories by name: where in the store each lies.
     pub fn objects(&self) -> Result<BTreeMap<Label, Digest>> {
-        let Some(manifest) = self.manifest() else { return Ok(BTreeMap::new()) };
-        let digest = |name: Label| {
-            let link = self.directory.join("objects").join(name.as_str());
-            let target = durable::read_link_if_there(&link)?;
-            let hex = target.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
-            match hex.and_then(Digest::from_hex) {
-                Some(digest) => Ok((name, digest)),
-                None => refuse!(
-                    "generation {} is damaged: {} does not lead into the store",
-                    self.number,
-                    link.display()
-                ),
-            }
-        };
-        objects_of(manifest).into_keys().map(digest).collect()
+        let Some(content) = &self.content else { return Ok(BTreeMap::new()) };
+        if let Some(known) = content.needs.get() {
+            return Ok(known.objects.clone());
+        }
+        let needs = Needs::of(&self.directory, self.number)?;
+        Ok(content.needs.get_or_init(|| needs).objects.clone())
     }
 
     /// The digest of a file of it: what the build says, or what lies there.
@@ -218,15 +269,20 @@ pub fn commit(state: &State, number: u32) -> Result<()> {
 }
 
 fn read_content(directory: &Path, number: u32) -> Result<Content> {
-    let read = |name: &str| {
-        let path = directory.join(name);
-        fs::read(&path)
-            .with_context(|| format!("generation {number} is damaged: cannot read {}", path.display()))
-    };
-    let damaged = |why: String| Refusal::new(format!("generation {number} is damaged: {why}"));
+    let read = |name| read_file(directory, number, name);
+    let damaged = |why: String| damaged(number, &why);
     let manifest = HostManifest::parse(&read(MANIFEST)?).map_err(damaged)?;
     let digest = String::from_utf8_lossy(&read(DIGEST)?).trim().parse().map_err(damaged)?;
-    Ok(Content { digest, manifest })
+    Ok(Content::new(digest, manifest))
+}
+
+fn read_file(directory: &Path, number: u32, name: &str) -> Result<Vec<u8>> {
+    let path = directory.join(name);
+    fs::read(&path).with_context(|| format!("generation {number} is damaged: cannot read {}", path.display()))
+}
+
+fn damaged(number: u32, why: &str) -> Refusal {
+    Refusal::new(format!("generation {number} is damaged: {why}"))
 }
 
 #[cfg(test)]

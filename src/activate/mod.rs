@@ -80,7 +80,7 @@ use std::io::Read;
 
 use anyhow::Result;
 
-use self::generation::Generation;
+use self::generation::{Generation, Known};
 use self::host::Host;
 use self::journal::Journal;
 use self::receive::HostNames;
@@ -111,6 +111,8 @@ pub enum Conclusion {
 pub struct Activation<'a> {
     /// Where everything lies.
     pub state: State,
+    /// The generations that it looked at.
+    pub known: Known,
     /// The host.
     pub host: &'a dyn Host,
     /// The names that the host answers to.
@@ -187,7 +189,7 @@ impl Activation<'_> {
 
     /// The images that are new, before anything stops.
     fn bring_images(&mut self, target: &Target) -> Result<()> {
-        let current = Generation::current(&self.state)?;
+        let current = self.known.current(&self.state)?;
         let known = current.as_ref().and_then(Generation::manifest).map(|manifest| manifest.images.clone());
         images::ensure(&self.state, self.host, &target.images, &known.unwrap_or_default(), &mut self.report)
     }

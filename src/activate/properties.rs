@@ -9,6 +9,7 @@ use std::{fmt, fs};
 use anyhow::Result;
 use proptest::prelude::*;
 
+use super::generation::Known;
 use super::host::{Host, Verb};
 use super::journal::Journal;
 use super::marks::Marks;
@@ -323,6 +324,7 @@ impl Story {
     ) -> End {
         let mut run = Activation {
             state: self.state(),
+            known: Known::default(),
             host: &self.model,
             names: HostNames::of_host(&self.model.name().unwrap()),
             dry_run: false,

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
 use super::check::object_path;
-use super::generation::{self, Content, Generation};
+use super::generation::{self, Content, Generation, Needs};
 use super::images;
 use super::realise::Realised;
 use super::receive::Received;
@@ -70,8 +71,8 @@ pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Gener
     durable::rename(&staged.directory, &directory)?;
     // The names of what was renamed, too, before anything leads to them.
     durable::sync_filesystem(&directory)?;
-    let content = Content { digest: received.digest, manifest: received.manifest.clone() };
-    Ok(Generation { number: staged.number, directory, content: Some(content) })
+    let content = Content::new(received.digest, received.manifest.clone());
+    Ok(Generation { number: staged.number, directory, content: Some(Arc::new(content)) })
 }
 
 /// What a generation adds to the host.
@@ -138,6 +139,9 @@ fn complete(staging: &Path, received: &Received, realised: &Realised<'_>) -> Res
     for (name, digest) in &realised.objects {
         link_below(staging, &format!("objects/{name}"), &Path::new("../../../store").join(digest.hex()))?;
     }
+    let images = manifest.images.values().copied().collect();
+    let needs = serde_json::to_vec(&Needs { objects: realised.objects.clone(), images })?;
+    durable::write_new(&staging.join(generation::NEEDS), &needs, 0o644)?;
     write_resume(staging)?;
     for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
         durable::write_new(&staging.join(name), b"", 0o644)?;

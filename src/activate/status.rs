@@ -119,7 +119,7 @@ impl fmt::Display for Drift {
 impl Activation<'_> {
     /// How this host is; `None` if rick never activated anything on it. `verify`: the bytes of the store as well.
     pub fn status(&self, verify: bool) -> Result<Option<Status>> {
-        let Some(current) = Generation::current(&self.state)? else { return Ok(None) };
+        let Some(current) = self.known.current(&self.state)? else { return Ok(None) };
         let mut target = Target::there(current.clone())?;
         let mut unseen = Vec::new();
         if !target.images.is_empty() && self.host.is_running() && !rustix::process::geteuid().is_root() {
@@ -331,7 +331,8 @@ fn findings(state: &State, current: &Generation, course: &Course) -> Result<Vec<
     findings.extend(course.missing_images.iter().map(|name| format!("podman lacks the image {name}")));
     match current.objects() {
         Ok(objects) => {
-            let lost = objects.iter().filter(|(_, digest)| !state.object(digest).is_dir());
+            let place = |name: &Label| current.directory.join("objects").join(name.as_str());
+            let lost = objects.iter().filter(|(name, _)| !place(name).is_dir());
             findings.extend(
                 lost.map(|(name, digest)| format!("{name} is missing: {}", state.object(digest).display())),
             );

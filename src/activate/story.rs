@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::applied::Applied;
+use super::generation::Known;
 use super::host::{Host, Verb};
 use super::journal::{self, Journal, Phase};
 use super::marks::Marks;
@@ -67,6 +68,7 @@ impl Story {
         let names = HostNames::of_host(&self.host.name().unwrap());
         act(&mut Activation {
             state: self.state(),
+            known: Known::default(),
             host: &self.host,
             names,
             dry_run,

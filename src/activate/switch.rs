@@ -15,7 +15,7 @@ use super::contents::Contents;
 use super::desired::{Desired, Wanted};
 use super::explain;
 use super::foreign::{self, Foreign};
-use super::generation::{self, Generation};
+use super::generation::{self, Generation, Known};
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::journal::Journal;
 use super::plan::{self, Plan, Reason, Situation, Skip, Step};
@@ -34,6 +34,8 @@ pub struct Switch<'a> {
     pub host: &'a dyn Host,
     /// The generation to come.
     pub target: &'a Generation,
+    /// What was read before.
+    pub known: &'a Known,
     /// Its units.
     pub desired: Desired,
     /// The units of the generation that the host has when the switch begins.
@@ -185,7 +187,7 @@ impl Switch<'_> {
         let steps = stopped.chain(now.steps).collect();
         self.plan = Plan { steps, displaced, ..now };
         explain::explain(&mut self.plan, &self.applied, &Contents::of(self.target), |number| {
-            Contents::at(self.state, number)
+            Contents::at(self.known, self.state, number)
         });
         for skip in &self.plan.skipped {
             self.report.line("leave", &skip.told());

@@ -43,7 +43,7 @@ pub(super) struct Target {
 impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
-        let current = Generation::current(&self.state)?;
+        let current = self.known.current(&self.state)?;
         let had = current.as_ref().and_then(Generation::digest);
         let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had)?;
         let manifest = &received.manifest;
@@ -131,7 +131,7 @@ impl Activation<'_> {
 
     fn keep(&mut self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {
         let generation = stage::keep(&self.state, received, staged)?;
-        let before = Generation::current(&self.state)?;
+        let before = self.known.current(&self.state)?;
         validate::validate(self.host, &generation, before.as_ref(), &mut self.report)?;
         Remembered::read(&self.state)?.remember(&self.state, ids)?;
         Target::there(generation)

@@ -137,7 +137,7 @@ impl Activation<'_> {
 
     /// The boot started all of the new generation, also what cannot be undone.
     fn crossed_by_the_boot(&self, journal: &Journal) -> Result<Vec<UnitName>> {
-        let desired = |number| Generation::read(&self.state, number)?.desired();
+        let desired = |number| self.known.get(&self.state, number)?.desired();
         let (from, to) = (desired(journal.from)?, desired(journal.to)?);
         let changed = |unit: &&Wanted| {
             let before = from.units.iter().find(|before| before.name == unit.name);
@@ -217,7 +217,7 @@ impl Activation<'_> {
 
     /// All that it takes to go to a generation, whichever it is. Nothing is stopped by that.
     fn approach(&mut self, number: u32) -> Result<Approach> {
-        let generation = Generation::read(&self.state, number)?;
+        let generation = self.known.get(&self.state, number)?;
         let target = Target::there(generation.clone())?;
         let mut course = self.course(&target)?;
         images::load(&self.state, self.host, &target.images, &course.missing_images, &mut self.report)?;
@@ -235,6 +235,7 @@ impl Activation<'_> {
             state: &self.state,
             host: self.host,
             target: &generation,
+            known: &self.known,
             desired: course.desired,
             ours: course.ours,
             plan: course.plan,
@@ -299,8 +300,8 @@ impl Activation<'_> {
 
     /// The host is well, and stays.
     fn good(&mut self, journal: &Journal, arrival: Arrival) -> Result<Outcome> {
-        let serial =
-            Generation::read(&self.state, journal.to)?.manifest().and_then(|manifest| manifest.serial);
+        let generation = self.known.get(&self.state, journal.to)?;
+        let serial = generation.manifest().and_then(|manifest| manifest.serial);
         Marks::judge(&self.state, journal.to, Verdict::Good, serial)?;
         self.forget()?;
         self.report.line("done:", &format!("generation {} (before: {})", journal.to, journal.from));
@@ -361,7 +362,7 @@ impl Activation<'_> {
     /// Nothing was done.
     fn settled(&self) -> Result<Outcome> {
         let number = generation::current_number(&self.state)?.unwrap_or(0);
-        let digest = Generation::read(&self.state, number).ok().and_then(|generation| generation.digest());
+        let digest = self.known.get(&self.state, number).ok().and_then(|generation| generation.digest());
         Ok(Outcome { generation: number, previous: number, digest, ..Outcome::nothing() })
     }
 
@@ -370,7 +371,7 @@ impl Activation<'_> {
             generation: number,
             tried: journal.to,
             previous: journal.from,
-            digest: Generation::read(&self.state, number)?.digest(),
+            digest: self.known.get(&self.state, number)?.digest(),
             dry_run: false,
             changed: true,
             ending,

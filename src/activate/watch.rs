@@ -2,7 +2,7 @@
 //! seconds later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -36,6 +36,8 @@ pub fn watch(
     let mut states = begin;
     let mut steady_since: BTreeMap<&UnitName, u32> = units.iter().map(|unit| (unit, 0)).collect();
     let mut now = 0;
+    // To look at many units takes a good part of the time until the next look.
+    let mut looking = Duration::ZERO;
     loop {
         if units.iter().any(|unit| states.get(unit).is_some_and(is_down_for_good)) {
             return Ok(Watched { states, unsteady: BTreeSet::new() });
@@ -46,8 +48,10 @@ pub fn watch(
             return Ok(Watched { states, unsteady });
         }
         now += 1;
-        host.pause(LOOK);
+        host.pause(LOOK.saturating_sub(looking));
+        let begin = Instant::now();
         let seen = observe(host, units.iter().cloned())?;
+        looking = begin.elapsed();
         for unit in units {
             if !is_the_same_life(states.get(unit), seen.get(unit)) {
                 steady_since.insert(unit, now);

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
 use rick::activate::cli::{Arguments, BUG, Command, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK};
 use rick::activate::directory::Directory;
+use rick::activate::generation::Known;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
 use rick::activate::refusal::help_for;
@@ -124,6 +125,7 @@ fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> R
     let apart = (host.is_running() && !arguments.switch.foreground).then(|| arguments.for_service());
     act(&mut Activation {
         state,
+        known: Known::default(),
         host: host.as_ref(),
         names,
         dry_run: arguments.dry_run,
