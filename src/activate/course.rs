@@ -85,7 +85,9 @@ impl Activation<'_> {
             live: &live,
             halted: &halted,
         });
-        explain::explain(&mut plan, &applied, &target.contents, |number| Contents::at(&self.known, &self.state, number));
+        explain::explain(&mut plan, &applied, &target.contents, |number| {
+            Contents::at(&self.known, &self.state, number)
+        });
         let planted = match &target.generation {
             Some(generation) => anchors::planted(&self.state, generation)?,
             None => false,

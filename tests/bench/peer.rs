@@ -90,11 +90,11 @@ fn own_share() {
     rick.change(&host, &traced);
     let plain = EDITIONS.map(|bundle| format!("rick-activate {options}/root/{bundle}.tar"));
     let mut processor = Vec::new();
-    let mut shares = [const { Vec::new() }; 3];
+    let mut shares = [const { Vec::new() }; 4];
     for _ in 0..runs() {
         rick.change(&host, &traced);
         let share = share(&host);
-        for (all, one) in shares.iter_mut().zip([share.wall, share.own, share.disk]) {
+        for (all, one) in shares.iter_mut().zip([share.wall, share.own, share.disk, share.starts]) {
             all.push(one / 1000);
         }
         rick.edition = 1 - rick.edition;
@@ -105,6 +105,7 @@ fn own_share() {
         "peer: one changed service, traced",
         "peer: one changed service, the activator's own share",
         "  of it, flushing to the disk",
+        "  beside it, until its programs have started",
         "  its processor time",
     ]
     .into_iter()
@@ -182,11 +183,13 @@ struct Share {
     own: u64,
     /// Of these, those in which it waited until what it wrote was durable.
     disk: u64,
+    /// Those from each call that starts a program to the first that is heard of that.
+    starts: u64,
 }
 
 impl Share {
-    /// What strace has seen, each line a process, the time and an event. A process that begins a program is one that was started,
-    /// until it ends; one that does not is a thread.
+    /// What strace has seen, each line a process, the time and an event. A process that begins a program is one that was started: from
+    /// the call that starts it, which takes long because strace takes hold of it there, until it ends. One that does not is a thread.
     fn of(trace: &str) -> Self {
         struct Seen {
             from: u64,
@@ -195,6 +198,7 @@ impl Share {
         }
         let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
         let mut main = None;
+        let (mut called, mut starts) = (None, 0);
         let mut flushes = Vec::new();
         for line in trace.lines() {
             let mut parts = line.split_whitespace();
@@ -202,7 +206,14 @@ impl Share {
             let time = microseconds(parts.next().expect("a time"));
             let event = parts.next().expect("an event");
             main.get_or_insert(pid);
-            let seen = seen.entry(pid).or_insert(Seen { from: time, to: time, runs_program: false });
+            if line.contains("CLONE_VFORK") {
+                called = Some(time);
+            }
+            let seen = seen.entry(pid).or_insert_with(|| {
+                let from = called.take().unwrap_or(time);
+                starts += time - from;
+                Seen { from, to: time, runs_program: false }
+            });
             seen.to = time;
             seen.runs_program |= event.starts_with("execve");
             if line.contains("sync") && line.ends_with('>') {
@@ -226,7 +237,7 @@ impl Share {
         own += end.saturating_sub(until);
         let ours = |pid: &str| pid == main || !seen[pid].runs_program;
         let disk = flushes.iter().filter(|(pid, _)| ours(pid)).map(|(_, took)| took).sum();
-        Self { wall: end - start, own, disk }
+        Self { wall: end - start, own, disk, starts }
     }
 }
 
