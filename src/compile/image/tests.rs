@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::compile::payload;
+use crate::compile::payload::{self, known::Known};
 use crate::compile::source::{SourcePath, Span};
 
 fn source(path: &str) -> SourcePath {
@@ -38,7 +38,7 @@ fn image() -> Image {
 fn payloads(root: &TempDir) -> Payloads {
     let span = Span { file: source("x.star"), start: 0, end: 0 };
     let wanted = ["rootfs", "app"].map(|path| (source(path), span.clone()));
-    let (payloads, findings) = payload::load(root.path(), wanted.into_iter());
+    let (payloads, findings) = payload::find(root.path(), wanted.into_iter(), &Known::default());
     assert!(findings.is_empty(), "{findings:?}");
     payloads
 }
@@ -67,9 +67,7 @@ fn listing(layer: &Blob) -> Vec<(String, u32, String)> {
 }
 
 fn unzip(layer: &Blob) -> Vec<u8> {
-    let mut tar = Vec::new();
-    flate2::read::GzDecoder::new(bytes(layer).as_slice()).read_to_end(&mut tar).unwrap();
-    tar
+    zstd::decode_all(bytes(layer).as_slice()).unwrap()
 }
 
 fn entry(path: &str, mode: u32, text: &str) -> (String, u32, String) {
