@@ -6,6 +6,7 @@
 mod cache;
 mod config;
 mod layer;
+mod place;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,25 +57,23 @@ pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyh
 
 fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
     let mut layers = Vec::new();
-    for (base, source) in &image.layers {
-        let members =
-            payloads.0.get(source).with_context(|| format!("the payload `{source}` was not read"))?;
-        let files = layer::place(base, members)?;
-        let packed = layer::pack(&files, cache).with_context(|| format!("cannot pack the layer `{base}`"))?;
-        layers.push(packed);
+    for (layer, entries) in image.layers.iter().zip(place::place(image, payloads)?) {
+        let packed = layer::pack(&entries, cache);
+        layers.push(packed.with_context(|| format!("cannot pack the layer `{}`", layer.at))?);
     }
     let config = Blob::of(config::render(image, &layers)?);
-    let manifest = Blob::of(manifest(&config, &layers)?);
+    let manifest = Blob::of(manifest(image, &config, &layers)?);
     Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
 }
 
-fn manifest(config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
     Ok(oci::canonical_json(&Manifest {
         schema_version: 2,
         media_type: oci::MANIFEST.to_owned(),
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, config),
         layers: layers.iter().map(|layer| descriptor(oci::LAYER_GZIP, &layer.blob)).collect(),
+        annotations: image.annotations.clone(),
     })?)
 }
 
