@@ -10,7 +10,7 @@ use rick::activate::cli::Arguments;
 use crate::support::source;
 
 /// The first block of a language in a document of the project.
-fn block(document: &str, language: &str) -> String {
+pub(crate) fn block(document: &str, language: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (_, rest) = text.split_once(&format!("```{language}\n")).expect("the document shows an example");

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use libdeflater::CompressionLvl;
 
 use super::blob::{Blob, BlobWriter};
+use super::owner::Owner;
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::oci;
 
@@ -20,7 +21,7 @@ const GZIP_LEVEL: CompressionLvl = match CompressionLvl::new(6) {
     Err(_) => panic!("libdeflate has levels up to 12"),
 };
 
-/// Writes plain USTAR: owner, group and time 0, no names, modes as told.
+/// Writes plain USTAR: time 0, no names, owners and modes as told.
 pub struct Archive<W> {
     out: W,
 }
@@ -31,10 +32,10 @@ impl<W: Write> Archive<W> {
         Self { out }
     }
 
-    /// Adds a regular file whose `size` bytes `body` writes.
+    /// Adds a regular file of root whose `size` bytes `body` writes.
     ///
     /// # Errors
-    /// Also if the path or the size does not fit USTAR, or the body has another size.
+    /// As of [`owned_file`](Self::owned_file).
     pub fn file(
         &mut self,
         path: &str,
@@ -42,7 +43,29 @@ impl<W: Write> Archive<W> {
         size: u64,
         body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.header(path, tar::EntryType::Regular, mode, size)?;
+        self.owned_file(path, Owner::ROOT, mode, size, body)
+    }
+
+    /// Adds a regular file whose `size` bytes `body` writes.
+    ///
+    /// # Errors
+    /// Also if the path or the size does not fit USTAR, or the body has another size.
+    pub fn owned_file(
+        &mut self,
+        path: &str,
+        owner: Owner,
+        mode: u32,
+        size: u64,
+        body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if size > MAX_SIZE {
+            let message = format!("`{path}` has more than 8 GiB, too much for a USTAR archive");
+            return Err(io::Error::other(message));
+        }
+        let mut header = header(tar::EntryType::Regular, owner, mode);
+        header.set_path(path)?;
+        header.set_size(size);
+        self.add(header)?;
         let mut counted = Counted { out: &mut self.out, size: 0 };
         body(&mut counted)?;
         if counted.size != size {
@@ -54,12 +77,28 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    /// Adds a directory, mode 0755.
+    /// Adds a directory.
     ///
     /// # Errors
     /// Also if the path does not fit USTAR.
-    pub fn directory(&mut self, path: &str) -> io::Result<()> {
-        self.header(&format!("{path}/"), tar::EntryType::Directory, 0o755, 0)
+    pub fn directory(&mut self, path: &str, owner: Owner, mode: u32) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Directory, owner, mode);
+        // The slash at the end is a custom, and the type says the same: a path that just fits goes without it.
+        let slashed = format!("{path}/");
+        let fits = tar::Header::new_ustar().set_path(&slashed).is_ok();
+        header.set_path(if fits { &slashed } else { path })?;
+        self.add(header)
+    }
+
+    /// Adds a symbolic link of root.
+    ///
+    /// # Errors
+    /// Also if the path or the target does not fit USTAR.
+    pub fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Symlink, Owner::ROOT, 0o777);
+        header.set_path(path)?;
+        header.set_link_name_literal(target)?;
+        self.add(header)
     }
 
     /// Writes the end of the archive.
@@ -68,23 +107,22 @@ impl<W: Write> Archive<W> {
         Ok(self.out)
     }
 
-    fn header(&mut self, path: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<()> {
-        if size > MAX_SIZE {
-            return Err(io::Error::other(format!(
-                "`{path}` has more than 8 GiB, too much for a USTAR archive"
-            )));
-        }
-        let mut header = tar::Header::new_ustar();
-        header.set_path(path)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
+    fn add(&mut self, mut header: tar::Header) -> io::Result<()> {
         header.set_cksum();
         self.out.write_all(header.as_bytes())
     }
+}
+
+/// A header that says nothing of this machine, for an entry of no size.
+fn header(kind: tar::EntryType, owner: Owner, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header.set_uid(owner.uid().into());
+    header.set_gid(owner.gid().into());
+    header.set_mtime(0);
+    header
 }
 
 struct Counted<'a, W> {
@@ -264,7 +302,7 @@ mod tests {
     fn archives_hold_nothing_of_this_machine() {
         let mut archive = Archive::new(Vec::new());
         archive.file("a/b", 0o755, 3, |out| out.write_all(b"abc")).unwrap();
-        archive.directory("c").unwrap();
+        archive.directory("c", Owner::ROOT, 0o755).unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len(), 512 * 5);
         let mut reader = tar::Archive::new(bytes.as_slice());
@@ -288,6 +326,51 @@ mod tests {
         assert_eq!((entry.path.as_str(), entry.mode), (long.as_str(), 0o644));
         assert_eq!(reader.body(10).unwrap(), b"12345");
         assert!(reader.next_entry().unwrap().is_none());
+    }
+
+    #[test]
+    fn owners_links_and_directories_are_written_as_told() {
+        let mut archive = Archive::new(Vec::new());
+        let owner: Owner = "2097151:100".parse().unwrap();
+        archive.owned_file("a", owner, 0o4755, 1, |out| out.write_all(b"x")).unwrap();
+        archive.directory("tmp", owner, 0o1777).unwrap();
+        archive.link("a/link", "../somewhere//else/").unwrap();
+        assert!(archive.link("b", &"x".repeat(101)).is_err());
+        let bytes = archive.finish().unwrap();
+        let mut reader = tar::Archive::new(bytes.as_slice());
+        let told: Vec<_> = reader
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let (header, link) =
+                    (entry.header(), entry.link_name_bytes().map(std::borrow::Cow::into_owned));
+                let link = String::from_utf8(link.unwrap_or_default()).unwrap();
+                (header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap(), link)
+            })
+            .collect();
+        let link = "../somewhere//else/".to_owned();
+        let none = String::new();
+        assert_eq!(
+            told,
+            [(2_097_151, 100, 0o4755, none.clone()), (2_097_151, 100, 0o1777, none), (0, 0, 0o777, link)]
+        );
+    }
+
+    #[test]
+    fn whatever_path_a_file_can_have_a_directory_can_have_too() {
+        let mut archive = Archive::new(Vec::new());
+        let paths = ["x".repeat(99), "x".repeat(100), format!("{}/{}", "a".repeat(99), "b".repeat(100))];
+        for path in &paths {
+            archive.directory(path, Owner::ROOT, 0o755).unwrap();
+        }
+        let bytes = archive.finish().unwrap();
+        let mut reader = tar::Archive::new(bytes.as_slice());
+        for (entry, path) in reader.entries().unwrap().zip(paths) {
+            let entry = entry.unwrap();
+            assert!(entry.header().entry_type().is_dir());
+            assert_eq!(entry.path().unwrap().to_str().unwrap().trim_end_matches('/'), path);
+        }
     }
 
     #[test]

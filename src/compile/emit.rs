@@ -154,6 +154,7 @@ fn host_artifact(lowered: &Lowered) -> anyhow::Result<HostArtifact> {
         artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
         config: descriptor(oci::HOST_CONFIG, &config),
         layers: vec![layer_descriptor],
+        annotations: BTreeMap::new(),
     })?);
     Ok(HostArtifact { name, manifest, config, layer })
 }

@@ -23,13 +23,16 @@ pub mod item;
 pub mod keys;
 pub mod lower;
 pub mod options;
+pub mod owner;
 pub mod path_pattern;
 pub mod payload;
 pub mod render;
 pub mod report;
+pub mod selection;
 pub mod show;
 pub mod similar;
 pub mod source;
+pub mod tree_pattern;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -6,6 +6,7 @@ use super::super::finding::Finding;
 use super::super::item::{Content, Evaluation, Host, Item, Noun};
 use super::super::payload::Payloads;
 use super::super::source::SourcePath;
+use super::images::check_placed;
 use super::stated::Stated;
 use crate::bundle::names::BundlePath;
 
@@ -36,12 +37,7 @@ fn check_host(host: &Host, payloads: &Payloads, findings: &mut Vec<Finding>) {
                     claim(&mut seen, stated, path, findings);
                 }
             }
-            Noun::Image(image) => {
-                for (path, source) in &image.layers {
-                    let base = path.trim_start_matches('/');
-                    too_long(stated, &[path, "layers"], base, &paths(base, source, payloads), findings);
-                }
-            }
+            Noun::Image(image) => check_placed(stated, image, payloads, findings),
             _ => {}
         }
     }

@@ -7,12 +7,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
-use crate::compile::host::{File, Host, Image, Quadlet};
+use crate::compile::host::{Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
 use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
+use crate::compile::owner::Owner;
 use crate::compile::payload::{self, known::Known};
+use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
 
 fn source(path: &str) -> SourcePath {
@@ -49,11 +51,13 @@ fn host(name: &str, with_image: bool) -> Host {
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);
     if with_image {
+        let piece =
+            Piece::Copied { source: source("whoami"), selection: Selection::default(), owner: Owner::ROOT };
         let whoami = Image {
-            layers: vec![("whoami".parse().unwrap(), source("whoami"))],
-            entrypoint: vec!["/whoami".to_owned()],
-            command: vec![],
-            environment: BTreeMap::new(),
+            architecture: Architecture::Amd64,
+            layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
+            settings: Settings { entrypoint: vec!["/whoami".to_owned()], ..Settings::default() },
+            annotations: BTreeMap::new(),
         };
         host.images.insert("whoami".parse().unwrap(), whoami);
         host.quadlets.push(Quadlet {

@@ -5,7 +5,9 @@
 
 mod cache;
 mod config;
+mod cut;
 mod layer;
+mod place;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,27 +61,22 @@ pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyh
 }
 
 fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
-    let mut pieces = Vec::new();
-    for (base, source) in &image.layers {
-        let members =
-            payloads.0.get(source).with_context(|| format!("the payload `{source}` was not found"))?;
-        pieces.push(layer::place(base, members)?);
-    }
-    let layers = layer::cut(&pieces);
-    let packed: Vec<_> = layers.par_iter().map(|files| layer::pack(files, CODEC, cache)).collect();
+    let layers = place::place(image, payloads)?;
+    let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, CODEC, cache)).collect();
     let layers: Vec<Packed> = packed.into_iter().collect::<Result<_, _>>()?;
     let config = Blob::of(config::render(image, &layers)?);
-    let manifest = Blob::of(manifest(&config, &layers)?);
+    let manifest = Blob::of(manifest(image, &config, &layers)?);
     Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
 }
 
-fn manifest(config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
     Ok(oci::canonical_json(&Manifest {
         schema_version: 2,
         media_type: oci::MANIFEST.to_owned(),
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, config),
         layers: layers.iter().map(|layer| descriptor(layer.codec.layer(), &layer.blob)).collect(),
+        annotations: image.annotations.clone(),
     })?)
 }
 
