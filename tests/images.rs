@@ -150,7 +150,7 @@ fn podman_runs_what_the_module_says() {
         |command: &[&str]| host.ok(&[&["podman", "exec", "pages", "/bin/busybox"], command].concat());
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/"]), "the first page");
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/cgi-bin/now"]), "now");
-    assert_eq!(inside(&["id"]), "uid=1000(pages) gid=1000(pages) groups=1000(pages)");
+    assert_eq!(inside(&["id"]), "uid=1000(pages) gid=1000(pages)");
     assert_eq!(inside(&["pwd"]), "/data");
     assert_eq!(
         inside(&["stat", "-c", "%n %a %u:%g", "/data", "/data/notes", "/tmp", "/srv/www/index.html"]),
@@ -174,6 +174,7 @@ fn podman_runs_what_the_module_says() {
     assert_eq!(container[0]["Config"]["StopSignal"], "SIGINT");
     host.ok(&["systemctl", "stop", "pages.service"]);
     assert_eq!(host.property("pages.service", "Result"), "success");
+    assert_eq!(host.property("pages.service", "ExecMainStatus"), "130", "it was SIGINT that ended it");
 
     let config: Value = serde_json::from_str(&host.sh(
         "mkdir /root/bundle && tar -x -C /root/bundle -f /root/bundle.tar && skopeo inspect --config oci:/root/bundle:$(podman images --format '{{.Repository}}:{{.Tag}}')",
