@@ -40,7 +40,7 @@ use finding::Finding;
 use image::Images;
 use item::Evaluation;
 use lower::Lowered;
-use payload::Payloads;
+use payload::{PayloadFile, Payloads};
 use source::{Sources, Span};
 
 /// An environment of which everything is known that can be known without building.
@@ -71,7 +71,7 @@ pub fn check(root: &Path, environment: &str) -> anyhow::Result<Checked> {
         hosts = checked;
         let (read, found) = read_payloads(root, &evaluation);
         findings.extend(found);
-        findings.extend(check::placed(&evaluation, &read));
+        findings.extend(check::placed(&evaluation, &read, &PayloadFile::text));
         payloads = read;
     }
     Ok(Checked { hosts, payloads, findings, sources: evaluation.sources })

@@ -132,7 +132,7 @@ fn layer<'v>(eval: &Evaluator<'v, '_, '_>, path: Value<'v>, value: Value<'v>) ->
         (Some(source), _) => (Piece::Copied(whole(eval, source)?), None),
         (None, Some(piece)) => (piece, place_of(value)),
         (None, None) => anyhow::bail!(
-            "the layer `{path}` must be a path of the source, or what copied(), written(), linked() or empty_directory() gave, not {}",
+            "the layer `{path}` must be a path of the source, or what copied(), written(), linked() or empty_directory() gave, not {}\nhelp: write `written(…)` for a text, and `copied(…)` for a file or tree of the source",
             value.get_type()
         ),
     };
