@@ -62,7 +62,14 @@ fn ok(command: &mut Command) -> String {
 #[test]
 fn umoci_unpacks_what_the_module_says() {
     require_root!();
-    let (layout, name) = layout(&guide());
+    let tree = guide();
+    // The one that Debian has reads no zstd.
+    tree.edit(
+        "modules/pages/pages.star",
+        "        layers = {",
+        "        compression = \"gzip\",\n        layers = {",
+    );
+    let (layout, name) = layout(&tree);
     // umoci knows a layout's images by plain tags only.
     let index = layout.path().join("index.json");
     fs::write(&index, fs::read_to_string(&index).unwrap().replace(&name, "pages")).unwrap();
@@ -150,7 +157,7 @@ fn podman_runs_what_the_module_says() {
         |command: &[&str]| host.ok(&[&["podman", "exec", "pages", "/bin/busybox"], command].concat());
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/"]), "the first page");
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/cgi-bin/now"]), "now");
-    assert_eq!(inside(&["id"]), "uid=1000(pages) gid=1000(pages) groups=1000(pages)");
+    assert_eq!(inside(&["id"]), "uid=1000(pages) gid=1000(pages)");
     assert_eq!(inside(&["pwd"]), "/data");
     assert_eq!(
         inside(&["stat", "-c", "%n %a %u:%g", "/data", "/data/notes", "/tmp", "/srv/www/index.html"]),
@@ -174,19 +181,23 @@ fn podman_runs_what_the_module_says() {
     assert_eq!(container[0]["Config"]["StopSignal"], "SIGINT");
     host.ok(&["systemctl", "stop", "pages.service"]);
     assert_eq!(host.property("pages.service", "Result"), "success");
+    assert_eq!(host.property("pages.service", "ExecMainStatus"), "130", "it was SIGINT that ended it");
 
-    let config: Value = serde_json::from_str(&host.sh(
-        "mkdir /root/bundle && tar -x -C /root/bundle -f /root/bundle.tar && skopeo inspect --config oci:/root/bundle:$(podman images --format '{{.Repository}}:{{.Tag}}')",
-    ))
-    .unwrap();
-    assert_eq!(config["config"]["User"], "pages");
-    assert_eq!(config["config"]["StopSignal"], "SIGINT");
-    assert!(config.get("created").is_none_or(|created| created == "0001-01-01T00:00:00Z"), "{config}");
+    let (_, name) = layout(&tree);
+    host.sh("mkdir /root/bundle && tar -x -C /root/bundle -f /root/bundle.tar");
+    let config = host.ok(&["skopeo", "inspect", "--config", &format!("oci:/root/bundle:{name}")]);
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(
+        (&config["config"]["User"], &config["config"]["StopSignal"]),
+        (&json!("pages"), &json!("SIGINT"))
+    );
+    assert_eq!(config["architecture"], "amd64");
 
     // By hand, as `podman load` reads it.
     host.sh("podman rmi --all --force && podman load --quiet --input /root/bundle.tar");
-    let run = "podman run --rm --network none --entrypoint /bin/busybox localhost/pages:$(podman images --format '{{.Tag}}') id -u";
-    assert_eq!(host.sh(run), "1000");
+    let run =
+        ["podman", "run", "--rm", "--network", "none", "--entrypoint", "/bin/busybox", &name, "id", "-un"];
+    assert_eq!(host.ok(&run), "pages");
 }
 
 /// Why `image` takes no health check. If Podman reads one some day, the guide is to be changed.

@@ -152,6 +152,9 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// All of them, with the words for them.
+    pub const ALL: [(&str, Self); 2] = [("zstd", Self::Zstd), ("gzip", Self::Gzip)];
+
     /// The codec with all that its bytes depend on. Part of every cache key: with another library or level, other bytes come out.
     pub fn name(self) -> &'static str {
         match self {

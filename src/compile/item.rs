@@ -124,7 +124,7 @@ pub enum Noun {
     /// A web site; served by whichever module collects sites.
     Site(Site),
     /// A container image to build.
-    Image(Image),
+    Image(Box<Image>),
     /// A claim on a port of the host.
     Port(Port),
     /// Something that answers when the service is well.

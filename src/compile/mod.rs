@@ -44,8 +44,8 @@ use finding::Finding;
 use image::Images;
 use item::{Content, Evaluation};
 use lower::Lowered;
-use payload::Payloads;
 use payload::known::Known;
+use payload::{PayloadFile, Payloads};
 use source::{Sources, Span};
 
 /// An environment of which everything is known that can be known without building.
@@ -79,7 +79,7 @@ pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Re
         hosts = checked;
         let (files, found) = find_payloads(root, &evaluation, &known);
         findings.extend(found);
-        findings.extend(check::placed(&evaluation, &files));
+        findings.extend(check::placed(&evaluation, &files, &PayloadFile::text));
         payloads = files;
     }
     Ok(Checked { hosts, payloads, known, findings, sources: evaluation.sources })

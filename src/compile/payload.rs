@@ -99,6 +99,14 @@ impl PayloadFile {
         }
         Ok(digest)
     }
+
+    /// The content as text, if it is text of a reasonable size.
+    pub fn text(&self) -> Option<String> {
+        const MAX_TEXT: u64 = 1 << 20;
+        let mut bytes = Vec::new();
+        let whole = self.size <= MAX_TEXT && self.copy(&mut bytes).is_ok();
+        String::from_utf8(bytes).ok().filter(|_| whole)
+    }
 }
 
 /// Finds what is wanted below `root`; each path once, whatever its number of places.

@@ -55,6 +55,7 @@ fn host(name: &str, with_image: bool) -> Host {
             Piece::Copied { source: source("whoami"), selection: Selection::default(), owner: Owner::ROOT };
         let whoami = Image {
             architecture: Architecture::Amd64,
+            codec: Codec::Zstd,
             layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
             settings: Settings { entrypoint: vec!["/whoami".to_owned()], ..Settings::default() },
             annotations: BTreeMap::new(),

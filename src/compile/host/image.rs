@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bundle::names::{BundlePath, HostPath};
+use crate::compile::archive::Codec;
 use crate::compile::owner::Owner;
 use crate::compile::selection::Selection;
 use crate::compile::source::SourcePath;
@@ -15,6 +16,8 @@ pub const MAX_LAYERS: usize = 60;
 pub struct Image {
     /// The processors that its programs are for.
     pub architecture: Architecture,
+    /// How its layers are compressed.
+    pub codec: Codec,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
     /// What its configuration says.

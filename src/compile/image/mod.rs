@@ -16,7 +16,7 @@ use anyhow::Context;
 
 use rayon::prelude::*;
 
-use super::archive::{Codec, Packed};
+use super::archive::Packed;
 use super::blob::Blob;
 use super::host::{Host, Image};
 use super::payload::Payloads;
@@ -24,9 +24,6 @@ use crate::bundle::digest::Digest;
 use crate::bundle::names::Label;
 use crate::bundle::oci::{self, Descriptor, Manifest};
 use cache::Cache;
-
-/// How the layers of images are compressed.
-const CODEC: Codec = Codec::Zstd;
 
 /// An image as blobs.
 #[derive(Clone, Debug)]
@@ -62,7 +59,7 @@ pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyh
 
 fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
     let layers = place::place(image, payloads)?;
-    let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, CODEC, cache)).collect();
+    let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, image.codec, cache)).collect();
     let layers: Vec<Packed> = packed.into_iter().collect::<Result<_, _>>()?;
     let config = Blob::of(config::render(image, &layers)?);
     let manifest = Blob::of(manifest(image, &config, &layers)?);

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 use super::*;
+use crate::compile::archive::Codec;
 use crate::compile::host::{Architecture, Layer, Piece, Settings};
 use crate::compile::payload::{self, known::Known};
 use crate::compile::selection::Selection;
@@ -47,7 +48,13 @@ fn written(text: &str) -> Piece {
 
 fn of_layers(layers: Vec<Layer>) -> Image {
     let settings = Settings { entrypoint: vec!["/usr/bin/app".to_owned()], ..Settings::default() };
-    Image { architecture: Architecture::Amd64, layers, settings, annotations: BTreeMap::new() }
+    Image {
+        architecture: Architecture::Amd64,
+        codec: Codec::Zstd,
+        layers,
+        settings,
+        annotations: BTreeMap::new(),
+    }
 }
 
 fn image() -> Image {

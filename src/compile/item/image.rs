@@ -13,6 +13,8 @@ pub struct Image {
     pub name: String,
     /// The system that its programs are for, `linux/amd64`.
     pub platform: String,
+    /// How its layers are compressed.
+    pub compression: String,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
     /// What is run.

@@ -1,7 +1,6 @@
 //! Who an image runs as: numbers, or names of the image's own accounts.
 
 use super::super::super::finding::Finding;
-use super::super::super::host::Piece;
 use super::super::super::similar::did_you_mean;
 use super::super::stated::{Stated, help};
 use crate::bundle::names::AccountName;
@@ -19,7 +18,7 @@ pub(super) fn check(stated: Stated<'_>, user: &str, findings: &mut Vec<Finding>)
     }
 }
 
-/// A name stands in the image's own file. Of a file of the source only that it is there is known here.
+/// A name stands in the image's own file. `file` says whether that is there, and what stands in it if that can be known: it may be a link.
 pub(super) fn known(
     stated: Stated<'_>,
     user: &str,
@@ -52,14 +51,6 @@ pub(super) fn known(
             }
             Some(None) => {}
         }
-    }
-}
-
-/// The text of a file that stands in the module; nothing is known of the text of others.
-pub(super) fn text(piece: &Piece) -> Option<String> {
-    match piece {
-        Piece::Written { text, .. } => Some(text.clone()),
-        Piece::Copied { .. } | Piece::Linked { .. } | Piece::EmptyDirectory { .. } => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
+use super::super::archive::Codec;
 use super::super::finding::Finding;
 use super::super::host::{self, Architecture};
 use super::super::item::Image;
@@ -31,9 +32,10 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
         let layers = layers::checked(*stated, image, findings).into_iter().map(|(_, layer)| layer).collect();
         let settings = settings::checked(*stated, image, findings);
         words::check(*stated, "annotation", &image.annotations, findings);
-        if let (Some(name), Some(architecture)) = (name, architecture) {
+        let codec = codec(*stated, image, findings);
+        if let (Some(name), Some(architecture), Some(codec)) = (name, architecture, codec) {
             let annotations = image.annotations.clone();
-            images.insert(name, host::Image { architecture, layers, settings, annotations });
+            images.insert(name, host::Image { architecture, codec, layers, settings, annotations });
         }
     }
     images
@@ -43,12 +45,25 @@ fn architecture(stated: Stated<'_>, image: &Image, findings: &mut Vec<Finding>) 
     let known = of_platform(&image.platform);
     if known.is_none() {
         let names = Architecture::PLATFORMS.map(|(name, _)| name);
-        let message = format!("`{}` is no platform that rick knows", image.platform.escape_debug());
-        let finding = stated.error(&["platform"], message, "");
-        let near = did_you_mean(&image.platform, names);
-        findings.push(help(finding, near.or_else(|| Some(format!("choose one of: {}", names.join(", "))))));
+        findings.push(unknown(stated, "platform", &image.platform, &names));
     }
     known
+}
+
+fn codec(stated: Stated<'_>, image: &Image, findings: &mut Vec<Finding>) -> Option<Codec> {
+    let known = Codec::ALL.into_iter().find(|(name, _)| *name == image.compression);
+    if known.is_none() {
+        findings.push(unknown(stated, "compression", &image.compression, &Codec::ALL.map(|(name, _)| name)));
+    }
+    known.map(|(_, codec)| codec)
+}
+
+/// A word that is none of those that an argument takes.
+fn unknown(stated: Stated<'_>, argument: &str, word: &str, known: &[&str]) -> Finding {
+    let message = format!("`{}` is no {argument} that rick knows", word.escape_debug());
+    let near = did_you_mean(word, known.iter().copied());
+    let near = near.or_else(|| Some(format!("choose one of: {}", known.join(", "))));
+    help(stated.error(&[argument], message, ""), near)
 }
 
 /// The processors that a platform means.

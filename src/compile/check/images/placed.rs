@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::finding::Finding;
-use super::super::super::host::Piece;
-use super::super::super::item::{Image, Layer};
+use super::super::super::host;
+use super::super::super::item::{Image, Layer, Piece};
 use super::super::super::payload::{PayloadFile, Payloads};
 use super::super::super::selection::{Selection, is_meant};
 use super::super::super::source::SourcePath;
 use super::super::super::tree_pattern::TreePattern;
+use super::super::ReadText;
 use super::super::stated::{Stated, and_once, help};
 use super::accounts;
 use super::layers::{Spot, checked};
@@ -17,19 +18,34 @@ use crate::bundle::names::BundlePath;
 /// What stands at one path.
 struct Placed<'a> {
     layer: &'a Layer,
-    /// The text of a file that is written in the module.
-    text: Option<String>,
+    /// The file of the source that it is, if it is one.
+    file: Option<&'a PayloadFile>,
+}
+
+impl Placed<'_> {
     /// Other layers may put something below it.
-    directory: bool,
+    fn is_directory(&self) -> bool {
+        matches!(self.layer.piece, Piece::EmptyDirectory(_))
+    }
+
+    /// What stands in it, if that is a text that can be known.
+    fn text(&self, read: ReadText<'_>) -> Option<String> {
+        match &self.layer.piece {
+            Piece::Written(written) => Some(written.text.clone()),
+            Piece::Copied(_) => self.file.and_then(read),
+            Piece::Linked(_) | Piece::EmptyDirectory(_) => None,
+        }
+    }
 }
 
 /// All that layers put into an image, by path without the leading `/`.
 type All<'a> = BTreeMap<String, Placed<'a>>;
 
-pub(in super::super) fn check<'a>(
-    stated: Stated<'a>,
-    image: &'a Image,
+pub(in super::super) fn check(
+    stated: Stated<'_>,
+    image: &Image,
     payloads: &Payloads,
+    read: ReadText<'_>,
     findings: &mut Vec<Finding>,
 ) {
     let mut all = All::new();
@@ -38,21 +54,17 @@ pub(in super::super) fn check<'a>(
     for (layer, checked) in checked(stated, image, &mut Vec::new()) {
         let spot = Spot { stated, layer };
         let base = checked.at.as_str();
-        let paths = match &checked.piece {
-            Piece::Copied { source, selection, .. } => {
+        let placed = match &checked.piece {
+            host::Piece::Copied { source, selection, .. } => {
                 let Some(members) = payloads.0.get(source) else { continue };
                 taken(spot, source, selection, members, findings);
-                paths(base, selection, members)
+                selection.of(members).map(|file| (path_of(base, file), Some(file))).collect()
             }
-            Piece::Written { .. } | Piece::Linked { .. } | Piece::EmptyDirectory { .. } => {
-                vec![base.to_owned()]
-            }
+            _ => vec![(base.to_owned(), None)],
         };
-        findings.extend(unfit(spot, &paths));
-        let directory = matches!(checked.piece, Piece::EmptyDirectory { .. });
-        for path in paths {
-            let text = accounts::text(&checked.piece);
-            if let Some(first) = all.insert(path.clone(), Placed { layer, text, directory })
+        findings.extend(unfit(spot, placed.iter().map(|(path, _)| path.as_str())));
+        for (path, file) in placed {
+            if let Some(first) = all.insert(path.clone(), Placed { layer, file })
                 && told.insert((&first.layer.path, &layer.path))
             {
                 let message = format!("two layers of image `{}` put something at `/{path}`", image.name);
@@ -62,8 +74,7 @@ pub(in super::super) fn check<'a>(
     }
     below_files(stated, &all, findings);
     if let Some(user) = &image.user {
-        let file = |path: &str| all.get(path).map(|placed| placed.text.clone());
-        accounts::known(stated, user, file, findings);
+        accounts::known(stated, user, |path| all.get(path).map(|placed| placed.text(read)), findings);
     }
 }
 
@@ -126,24 +137,23 @@ fn matches_nothing(
     Some(finding.help(near))
 }
 
-/// Where the files of a source come to stand.
-fn paths(base: &str, selection: &Selection, members: &[PayloadFile]) -> Vec<String> {
-    let path = |file: &PayloadFile| match &file.relative {
+/// Where a file of a source comes to stand.
+fn path_of(base: &str, file: &PayloadFile) -> String {
+    match &file.relative {
         Some(relative) => format!("{base}/{relative}"),
         None => base.to_owned(),
-    };
-    selection.of(members).map(path).collect()
+    }
 }
 
 /// A name may fit where it stands in the source, and not where it goes; or mean something else there. The first one tells it for all.
-fn unfit(spot: Spot<'_>, paths: &[String]) -> Option<Finding> {
-    if let Some(path) = paths.iter().find(|path| path.parse::<BundlePath>().is_err()) {
+fn unfit<'a>(spot: Spot<'_>, mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<Finding> {
+    if let Some(path) = paths.clone().find(|path| path.parse::<BundlePath>().is_err()) {
         let finding = spot.error(&[], format!("`/{path}` is too long for a layer"), "");
         return Some(finding.help(
             "put it at a shorter path: a layer can hold names of 100 bytes below directories of 155 in all",
         ));
     }
-    let path = paths.iter().find(|path| path.split('/').any(|part| part.starts_with(".wh.")))?;
+    let path = paths.find(|path| path.split('/').any(|part| part.starts_with(".wh.")))?;
     let message = format!(
         "`/{path}` cannot be in a layer: names that begin with `.wh.` say there that something is removed"
     );
@@ -155,10 +165,10 @@ fn below_files(stated: Stated<'_>, all: &All<'_>, findings: &mut Vec<Finding>) {
     for (path, placed) in all {
         let parents = path.match_indices('/').map(|(slash, _)| &path[..slash]);
         for (parent, first) in parents.filter_map(|parent| Some((parent, all.get(parent)?))) {
-            if !first.directory && told.insert((&first.layer.path, &placed.layer.path)) {
+            if !first.is_directory() && told.insert((&first.layer.path, &placed.layer.path)) {
                 let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
                 let finding = conflict(Spot { stated, layer: placed.layer }, first.layer, message);
-                let is_link = matches!(first.layer.piece, super::super::super::item::Piece::Linked(_));
+                let is_link = matches!(first.layer.piece, Piece::Linked(_));
                 findings.push(help(finding, is_link.then(|| "put it where the link leads".to_owned())));
             }
         }

@@ -179,7 +179,7 @@ impl Bench {
     }
 
     pub(super) fn image(self, name: &str) -> Self {
-        self.item(&format!("image(\"{name}\")"), Noun::Image(an_image(name)))
+        self.item(&format!("image(\"{name}\")"), Noun::Image(Box::new(an_image(name))))
     }
 
     pub(super) fn evaluation(mut self) -> Evaluation {
@@ -207,6 +207,7 @@ pub(super) fn an_image(name: &str) -> Image {
     Image {
         name: name.into(),
         platform: "linux/amd64".into(),
+        compression: "zstd".into(),
         layers: vec![a_layer("/x", Piece::Copied(copied("x")))],
         entrypoint: vec!["/x".into()],
         command: vec![],

@@ -43,12 +43,14 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = NoneOr::None)] stop_signal: NoneOr<String>,
         #[starlark(require = named, default = NoneOr::None)] annotations: NoneOr<DictRef<'v>>,
         #[starlark(require = named, default = "linux/amd64")] platform: &str,
+        #[starlark(require = named, default = "zstd")] compression: &str,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let layers = layers.iter().map(|(path, value)| layer(eval, path, value));
-        let noun = Noun::Image(Image {
+        let noun = Noun::Image(Box::new(Image {
             name: name.to_owned(),
             platform: platform.to_owned(),
+            compression: compression.to_owned(),
             layers: layers.collect::<anyhow::Result<_>>()?,
             entrypoint: entrypoint.items,
             command: command.items,
@@ -60,7 +62,7 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
             labels: texts(labels, "a label")?,
             stop_signal: stop_signal.into_option(),
             annotations: texts(annotations, "an annotation")?,
-        });
+        }));
         let reference = eval.heap().alloc(format!("localhost/{name}"));
         made(eval, &noun, &[("ref", reference)])
     }
@@ -132,7 +134,7 @@ fn layer<'v>(eval: &Evaluator<'v, '_, '_>, path: Value<'v>, value: Value<'v>) ->
         (Some(source), _) => (Piece::Copied(whole(eval, source)?), None),
         (None, Some(piece)) => (piece, place_of(value)),
         (None, None) => anyhow::bail!(
-            "the layer `{path}` must be a path of the source, or what copied(), written(), linked() or empty_directory() gave, not {}",
+            "the layer `{path}` must be a path of the source, or what copied(), written(), linked() or empty_directory() gave, not {}\nhelp: write `written(…)` for a text, and `copied(…)` for a file or tree of the source",
             value.get_type()
         ),
     };
