@@ -157,7 +157,7 @@ fn podman_runs_what_the_module_says() {
         |command: &[&str]| host.ok(&[&["podman", "exec", "pages", "/bin/busybox"], command].concat());
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/"]), "the first page");
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/cgi-bin/now"]), "now");
-    assert_eq!(inside(&["id"]), "uid=1000(pages) gid=1000(pages)");
+    assert_eq!((inside(&["id", "-un"]), inside(&["id", "-g"])), ("pages".to_owned(), "1000".to_owned()));
     assert_eq!(inside(&["pwd"]), "/data");
     assert_eq!(
         inside(&["stat", "-c", "%n %a %u:%g", "/data", "/data/notes", "/tmp", "/srv/www/index.html"]),

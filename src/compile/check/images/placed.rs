@@ -51,12 +51,17 @@ pub(in super::super) fn check(
     let mut all = All::new();
     let mut told = BTreeSet::new();
     // What is wrong with a layer itself is told already.
-    for (layer, checked) in checked(stated, image, &mut Vec::new()) {
+    let layers = checked(stated, image, &mut Vec::new());
+    let mut whole = layers.len() == image.layers.len();
+    for (layer, checked) in layers {
         let spot = Spot { stated, layer };
         let base = checked.at.as_str();
         let placed = match &checked.piece {
             host::Piece::Copied { source, selection, .. } => {
-                let Some(members) = payloads.0.get(source) else { continue };
+                let Some(members) = payloads.0.get(source) else {
+                    whole = false;
+                    continue;
+                };
                 taken(spot, source, selection, members, findings);
                 selection.of(members).map(|file| (path_of(base, file), Some(file))).collect()
             }
@@ -73,7 +78,7 @@ pub(in super::super) fn check(
         }
     }
     below_files(stated, &all, findings);
-    if let Some(user) = &image.user {
+    if let Some(user) = image.user.as_ref().filter(|_| whole) {
         accounts::known(stated, user, |path| all.get(path).map(|placed| placed.text(read)), findings);
     }
 }
