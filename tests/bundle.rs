@@ -9,7 +9,7 @@ use crate::support::source::{self, Tree};
 
 /// What a bundle holds, blob by blob, and what each host would get: the text that a person reviews when it changes.
 ///
-/// Digests of compressed bytes stand in it nowhere: those may change with a compressor's release.
+/// Of what is compressed it names images only, whose digests may change with a compressor: nothing else of it does.
 #[test]
 fn golden_environments_are_as_reviewed() {
     for environment in ["homelab", "production"] {

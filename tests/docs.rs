@@ -10,7 +10,7 @@ use rick::activate::cli::Arguments;
 use crate::support::source;
 
 /// The first block of a language in a document of the project.
-fn block(document: &str, language: &str) -> String {
+pub(crate) fn block(document: &str, language: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (_, rest) = text.split_once(&format!("```{language}\n")).expect("the document shows an example");
@@ -58,6 +58,22 @@ environment(
     );
     let output = tree.rickbuild(&["check", "guide"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The guide to images has every argument, and `tests/images.rs` builds and runs its example.
+#[test]
+fn the_guide_to_images_tells_every_argument() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/images.md")).unwrap();
+    let (_, tables) = guide.split_once("## What stands in it").unwrap();
+    let code = fs::read_to_string(root.join("src/compile/evaluate/builtins/images.rs")).unwrap();
+    let arguments =
+        code.lines().filter_map(|line| line.split_once("#[starlark(require = named")?.1.split_once(")] "));
+    let names: BTreeSet<&str> = arguments.map(|(_, rest)| rest.split(':').next().unwrap()).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        assert!(tables.contains(&format!("`{name}")) || tables.contains(&format!(", {name}")), "{name}");
+    }
 }
 
 /// The commands in the blocks of a shell.

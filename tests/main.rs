@@ -12,6 +12,7 @@ mod forward_auth;
 mod hand_made;
 mod homelab;
 mod hosts;
+mod images;
 mod invariants;
 mod language;
 mod looking;

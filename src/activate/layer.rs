@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use super::desired::is_definition;
 use super::refusal::refuse;
@@ -141,7 +141,7 @@ impl Layer {
         let mut file = &self.0;
         file.rewind().context("cannot read the host layer")?;
         // The archive ends in zeros of any number: what the decoder gives is limited, not only what the entries say.
-        Ok(Reader::new(GzDecoder::new(BufReader::with_capacity(64 << 10, file)).take(2 * MAX_UNPACKED)))
+        Ok(Reader::new(MultiGzDecoder::new(BufReader::with_capacity(64 << 10, file)).take(2 * MAX_UNPACKED)))
     }
 }
 

@@ -211,6 +211,7 @@ impl Build {
             artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
             config: descriptor(oci::HOST_CONFIG, &config),
             layers: vec![descriptor(oci::LAYER_GZIP, &layer)],
+            annotations: BTreeMap::new(),
         };
         let manifest = oci::canonical_json(&manifest).unwrap();
         let mut entries = vec![Descriptor {
@@ -297,6 +298,7 @@ fn image(layer: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, &config),
         layers: vec![descriptor(oci::LAYER_GZIP, layer)],
+        annotations: BTreeMap::new(),
     };
     (oci::canonical_json(&manifest).unwrap(), config, layer.to_vec())
 }

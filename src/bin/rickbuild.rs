@@ -34,6 +34,7 @@ const USAGE: &str = "rickbuild [OPTIONS] <ENVIRONMENT>
 #[command(after_help = "\
 Examples:
   rickbuild homelab > bundle.tar    compile
+  rickbuild homelab --layout DIR    compile to a directory, for skopeo and others
   rickbuild check homelab           look for mistakes only
   rickbuild show homelab            print what each host would get, file by file
   rickbuild options postgresql      print what a module can be told
@@ -62,6 +63,10 @@ struct Build {
     /// Write the bundle to FILE, which appears whole or not at all; `-` is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-", hide_default_value = true)]
     output: PathBuf,
+    /// Write the bundle as a directory, an OCI image layout, in the place of a tar archive. What is there already is not written
+    /// again, and nothing is removed from it
+    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    layout: Option<PathBuf>,
     /// Number the build: a host refuses a bundle whose number is lower than one that it had. It counts up from build to
     /// build, as the number of the CI's run or of the commits does; without it, the bundle has none
     #[arg(long, value_name = "N")]
@@ -206,7 +211,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             print(&page)
         }
         Some(Command::Check { environment }) => {
-            let checked = compile::check(&source_root(cli)?, environment)?;
+            let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
             Ok(say(cli, &checked.findings, &checked.sources))
         }
         Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
@@ -236,18 +241,22 @@ fn describe(cli: &Cli, module: &str, markdown: bool, json: bool) -> Result<ExitC
 
 /// The main job: the bundle to where it is wanted, then the digests to standard error.
 fn build(cli: &Cli) -> Result<ExitCode> {
-    let Build { environment, output, quiet, .. } = &cli.build;
+    let Build { environment, output, layout: directory, quiet, .. } = &cli.build;
     let Some(environment) = environment else {
         wrong_usage(ErrorKind::MissingRequiredArgument, "name an environment: `rickbuild ENVIRONMENT`");
     };
-    let to_stdout = output.as_os_str() == "-";
+    let to_stdout = directory.is_none() && output.as_os_str() == "-";
     if to_stdout && io::stdout().is_terminal() {
         let message = format!("a bundle is no text for a terminal: `rickbuild {environment} > bundle.tar`");
         wrong_usage(ErrorKind::InvalidValue, message);
     }
     with_compiled(cli, environment, |compiled| {
         let layout = compiled.assemble()?;
-        if to_stdout {
+        if let Some(directory) = directory {
+            layout
+                .write_directory(directory)
+                .with_context(|| format!("cannot write the bundle to {}", directory.display()))?;
+        } else if to_stdout {
             let written = layout.write(io::BufWriter::new(io::stdout().lock()));
             written.context("cannot write the bundle to standard output")?;
         } else {
@@ -272,10 +281,10 @@ fn with_compiled(
     environment: &str,
     then: impl FnOnce(&Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
-    let checked = compile::check(&source_root(cli)?, environment)?;
+    let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
     let code = say(cli, &checked.findings, &checked.sources);
     if code == ExitCode::SUCCESS {
-        then(&compile::compile(&checked, image_cache().as_deref(), cli.build.serial)?)?;
+        then(&compile::compile(&checked, cache().as_deref(), cli.build.serial)?)?;
     }
     Ok(code)
 }
@@ -330,8 +339,8 @@ fn source_root(cli: &Cli) -> Result<PathBuf> {
     Ok(root.to_owned())
 }
 
-/// Where built layers are kept between runs; nowhere if no cache folder is known.
-fn image_cache() -> Option<PathBuf> {
+/// Where is kept what makes the next build faster; nowhere if no cache folder is known.
+fn cache() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
     Some(base.join("rick"))

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
+use libdeflater::CompressionLvl;
 
 use super::blob::{Blob, BlobWriter};
+use super::owner::Owner;
 use crate::bundle::digest::{Digest, Hashing};
+use crate::bundle::oci;
 
 const BLOCK: u64 = 512;
 /// Two blocks of zeros.
@@ -13,11 +15,13 @@ const END: [u8; 1024] = [0; 1024];
 /// What the octal size field of USTAR can hold: 8 GiB.
 const MAX_SIZE: u64 = (1 << 33) - 1;
 
-/// How layers are compressed. Part of every cache key: with another library or level, other bytes come out.
-pub const CODEC: &str = "gzip zlib-rs-0.6 level 6 chunks 64k";
-const LEVEL: Compression = Compression::new(6);
+const ZSTD_LEVEL: i32 = 3;
+const GZIP_LEVEL: CompressionLvl = match CompressionLvl::new(6) {
+    Ok(level) => level,
+    Err(_) => panic!("libdeflate has levels up to 12"),
+};
 
-/// Writes plain USTAR: owner, group and time 0, no names, modes as told.
+/// Writes plain USTAR: time 0, no names, owners and modes as told.
 pub struct Archive<W> {
     out: W,
 }
@@ -28,10 +32,10 @@ impl<W: Write> Archive<W> {
         Self { out }
     }
 
-    /// Adds a regular file whose `size` bytes `body` writes.
+    /// Adds a regular file of root whose `size` bytes `body` writes.
     ///
     /// # Errors
-    /// Also if the path or the size does not fit USTAR, or the body has another size.
+    /// As of [`owned_file`](Self::owned_file).
     pub fn file(
         &mut self,
         path: &str,
@@ -39,7 +43,29 @@ impl<W: Write> Archive<W> {
         size: u64,
         body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.header(path, tar::EntryType::Regular, mode, size)?;
+        self.owned_file(path, Owner::ROOT, mode, size, body)
+    }
+
+    /// Adds a regular file whose `size` bytes `body` writes.
+    ///
+    /// # Errors
+    /// Also if the path or the size does not fit USTAR, or the body has another size.
+    pub fn owned_file(
+        &mut self,
+        path: &str,
+        owner: Owner,
+        mode: u32,
+        size: u64,
+        body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if size > MAX_SIZE {
+            let message = format!("`{path}` has more than 8 GiB, too much for a USTAR archive");
+            return Err(io::Error::other(message));
+        }
+        let mut header = header(tar::EntryType::Regular, owner, mode);
+        header.set_path(path)?;
+        header.set_size(size);
+        self.add(header)?;
         let mut counted = Counted { out: &mut self.out, size: 0 };
         body(&mut counted)?;
         if counted.size != size {
@@ -51,12 +77,28 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    /// Adds a directory, mode 0755.
+    /// Adds a directory.
     ///
     /// # Errors
     /// Also if the path does not fit USTAR.
-    pub fn directory(&mut self, path: &str) -> io::Result<()> {
-        self.header(&format!("{path}/"), tar::EntryType::Directory, 0o755, 0)
+    pub fn directory(&mut self, path: &str, owner: Owner, mode: u32) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Directory, owner, mode);
+        // The slash at the end is a custom, and the type says the same: a path that just fits goes without it.
+        let slashed = format!("{path}/");
+        let fits = tar::Header::new_ustar().set_path(&slashed).is_ok();
+        header.set_path(if fits { &slashed } else { path })?;
+        self.add(header)
+    }
+
+    /// Adds a symbolic link of root.
+    ///
+    /// # Errors
+    /// Also if the path or the target does not fit USTAR.
+    pub fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Symlink, Owner::ROOT, 0o777);
+        header.set_path(path)?;
+        header.set_link_name_literal(target)?;
+        self.add(header)
     }
 
     /// Writes the end of the archive.
@@ -65,23 +107,22 @@ impl<W: Write> Archive<W> {
         Ok(self.out)
     }
 
-    fn header(&mut self, path: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<()> {
-        if size > MAX_SIZE {
-            return Err(io::Error::other(format!(
-                "`{path}` has more than 8 GiB, too much for a USTAR archive"
-            )));
-        }
-        let mut header = tar::Header::new_ustar();
-        header.set_path(path)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
+    fn add(&mut self, mut header: tar::Header) -> io::Result<()> {
         header.set_cksum();
         self.out.write_all(header.as_bytes())
     }
+}
+
+/// A header that says nothing of this machine, for an entry of no size.
+fn header(kind: tar::EntryType, owner: Owner, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header.set_uid(owner.uid().into());
+    header.set_gid(owner.gid().into());
+    header.set_mtime(0);
+    header
 }
 
 struct Counted<'a, W> {
@@ -101,45 +142,132 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
+/// How an archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// What all takes that reads images since 2022, smaller and several times faster than gzip.
+    Zstd,
+    /// What everything reads.
+    Gzip,
+}
+
+impl Codec {
+    /// All of them, with the words for them.
+    pub const ALL: [(&str, Self); 2] = [("zstd", Self::Zstd), ("gzip", Self::Gzip)];
+
+    /// The codec with all that its bytes depend on. Part of every cache key: with another library or level, other bytes come out.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd 1.5.7 level 3, one thread, chunks 128k",
+            Self::Gzip => "gzip libdeflate-1.26 level 6, members 1m",
+        }
+    }
+
+    /// The media type of a layer.
+    pub fn layer(self) -> &'static str {
+        match self {
+            Self::Zstd => oci::LAYER_ZSTD,
+            Self::Gzip => oci::LAYER_GZIP,
+        }
+    }
+}
+
 /// A compressed archive.
 #[derive(Clone, Debug)]
 pub struct Packed {
     /// The compressed bytes.
     pub blob: Blob,
+    /// How they are compressed.
+    pub codec: Codec,
     /// The digest of the archive itself, which is what OCI calls a layer's diff id.
     pub diff_id: Digest,
 }
 
 /// The archive below [`pack`]: hashed as it is, then compressed and hashed again.
-pub type Packing = Archive<Hashing<Chunks<GzEncoder<BlobWriter>>>>;
+pub type Packing = Archive<Hashing<Chunks>>;
 
-/// Passes bytes on in chunks of one size. What a compressor makes of some bytes depends on how many come at once (seen with
-/// zlib-rs 0.6), and reads of files and pipes are as long as they please.
-pub struct Chunks<W> {
-    inner: W,
+/// Compresses in chunks of one size. What a compressor makes of some bytes may depend on how many come at once, and reads of files and
+/// pipes are as long as they please.
+pub struct Chunks {
     buffer: Vec<u8>,
+    size: usize,
+    compressor: Compressor,
 }
 
-impl<W: Write> Chunks<W> {
-    const SIZE: usize = 64 << 10;
+enum Compressor {
+    Zstd(Box<zstd::Encoder<'static, BlobWriter>>),
+    Gzip(Box<Members>),
+}
 
-    fn new(inner: W) -> Self {
-        Self { inner, buffer: Vec::with_capacity(Self::SIZE) }
+/// A gzip file of members, one for each chunk: a member is compressed in one go, which is what makes it fast.
+struct Members {
+    compressor: libdeflater::Compressor,
+    member: Vec<u8>,
+    out: BlobWriter,
+    any: bool,
+}
+
+impl Members {
+    fn new() -> Self {
+        let compressor = libdeflater::Compressor::new(GZIP_LEVEL);
+        Self { compressor, member: Vec::new(), out: BlobWriter::default(), any: false }
     }
 
-    fn finish(mut self) -> io::Result<W> {
-        self.inner.write_all(&self.buffer)?;
-        Ok(self.inner)
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.member.resize(self.compressor.gzip_compress_bound(bytes.len()), 0);
+        let size = self.compressor.gzip_compress(bytes, &mut self.member).map_err(io::Error::other)?;
+        self.any = true;
+        self.out.write_all(&self.member[..size])
+    }
+
+    fn finish(mut self) -> io::Result<BlobWriter> {
+        // An empty file is no gzip file.
+        if !self.any {
+            self.add(&[])?;
+        }
+        Ok(self.out)
     }
 }
 
-impl<W: Write> Write for Chunks<W> {
+impl Chunks {
+    fn new(codec: Codec) -> io::Result<Self> {
+        let (size, compressor) = match codec {
+            Codec::Zstd => {
+                let encoder = zstd::Encoder::new(BlobWriter::default(), ZSTD_LEVEL)?;
+                (128 << 10, Compressor::Zstd(Box::new(encoder)))
+            }
+            Codec::Gzip => (1 << 20, Compressor::Gzip(Box::new(Members::new()))),
+        };
+        Ok(Self { buffer: Vec::with_capacity(size), size, compressor })
+    }
+
+    fn compress(&mut self) -> io::Result<()> {
+        match &mut self.compressor {
+            Compressor::Zstd(encoder) => encoder.write_all(&self.buffer)?,
+            Compressor::Gzip(members) => members.add(&self.buffer)?,
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Blob> {
+        if !self.buffer.is_empty() {
+            self.compress()?;
+        }
+        let out = match self.compressor {
+            Compressor::Zstd(encoder) => encoder.finish()?,
+            Compressor::Gzip(members) => members.finish()?,
+        };
+        Ok(out.finish())
+    }
+}
+
+impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(Self::SIZE - self.buffer.len());
+        let taken = bytes.len().min(self.size - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..taken]);
-        if self.buffer.len() == Self::SIZE {
-            self.inner.write_all(&self.buffer)?;
-            self.buffer.clear();
+        if self.buffer.len() == self.size {
+            self.compress()?;
         }
         Ok(taken)
     }
@@ -154,17 +282,17 @@ impl<W: Write> Write for Chunks<W> {
 ///
 /// # Errors
 /// What `fill` says, or a full disk.
-pub fn pack(fill: impl FnOnce(&mut Packing) -> io::Result<()>) -> io::Result<Packed> {
-    // No time, no name, and 255 for the system it was made on.
-    let encoder = GzBuilder::new().mtime(0).operating_system(255).write(BlobWriter::default(), LEVEL);
-    let mut archive = Archive::new(Hashing::new(Chunks::new(encoder)));
+pub fn pack(codec: Codec, fill: impl FnOnce(&mut Packing) -> io::Result<()>) -> io::Result<Packed> {
+    let mut archive = Archive::new(Hashing::new(Chunks::new(codec)?));
     fill(&mut archive)?;
     let (chunks, diff_id, _) = archive.finish()?.finish();
-    Ok(Packed { blob: chunks.finish()?.finish()?.finish(), diff_id })
+    Ok(Packed { blob: chunks.finish()?, codec, diff_id })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::bundle::ustar::Reader;
 
@@ -177,7 +305,7 @@ mod tests {
     fn archives_hold_nothing_of_this_machine() {
         let mut archive = Archive::new(Vec::new());
         archive.file("a/b", 0o755, 3, |out| out.write_all(b"abc")).unwrap();
-        archive.directory("c").unwrap();
+        archive.directory("c", Owner::ROOT, 0o755).unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len(), 512 * 5);
         let mut reader = tar::Archive::new(bytes.as_slice());
@@ -204,6 +332,51 @@ mod tests {
     }
 
     #[test]
+    fn owners_links_and_directories_are_written_as_told() {
+        let mut archive = Archive::new(Vec::new());
+        let owner: Owner = "2097151:100".parse().unwrap();
+        archive.owned_file("a", owner, 0o4755, 1, |out| out.write_all(b"x")).unwrap();
+        archive.directory("tmp", owner, 0o1777).unwrap();
+        archive.link("a/link", "../somewhere//else/").unwrap();
+        assert!(archive.link("b", &"x".repeat(101)).is_err());
+        let bytes = archive.finish().unwrap();
+        let mut reader = tar::Archive::new(bytes.as_slice());
+        let told: Vec<_> = reader
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let (header, link) =
+                    (entry.header(), entry.link_name_bytes().map(std::borrow::Cow::into_owned));
+                let link = String::from_utf8(link.unwrap_or_default()).unwrap();
+                (header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap(), link)
+            })
+            .collect();
+        let link = "../somewhere//else/".to_owned();
+        let none = String::new();
+        assert_eq!(
+            told,
+            [(2_097_151, 100, 0o4755, none.clone()), (2_097_151, 100, 0o1777, none), (0, 0, 0o777, link)]
+        );
+    }
+
+    #[test]
+    fn whatever_path_a_file_can_have_a_directory_can_have_too() {
+        let mut archive = Archive::new(Vec::new());
+        let paths = ["x".repeat(99), "x".repeat(100), format!("{}/{}", "a".repeat(99), "b".repeat(100))];
+        for path in &paths {
+            archive.directory(path, Owner::ROOT, 0o755).unwrap();
+        }
+        let bytes = archive.finish().unwrap();
+        let mut reader = tar::Archive::new(bytes.as_slice());
+        for (entry, path) in reader.entries().unwrap().zip(paths) {
+            let entry = entry.unwrap();
+            assert!(entry.header().entry_type().is_dir());
+            assert_eq!(entry.path().unwrap().to_str().unwrap().trim_end_matches('/'), path);
+        }
+    }
+
+    #[test]
     fn a_body_of_another_size_is_an_error() {
         let mut archive = Archive::new(Vec::new());
         assert!(archive.file("a", 0o644, 3, |out| out.write_all(b"ab")).is_err());
@@ -212,28 +385,54 @@ mod tests {
         assert!(archive.file("a", 0o644, MAX_SIZE + 1, |_| Ok(())).is_err());
     }
 
+    fn unpacked(packed: &Packed) -> Vec<u8> {
+        let (mut bytes, mut archive) = (Vec::new(), Vec::new());
+        packed.blob.copy(&mut bytes).unwrap();
+        match packed.codec {
+            Codec::Zstd => archive = zstd::decode_all(bytes.as_slice()).unwrap(),
+            Codec::Gzip => {
+                flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut archive).unwrap();
+            }
+        }
+        archive
+    }
+
     #[test]
     fn the_gzip_header_names_no_time_and_no_system() {
         let mut bytes = Vec::new();
-        pack(sample).unwrap().blob.copy(&mut bytes).unwrap();
-        assert_eq!(bytes[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        pack(Codec::Gzip, sample).unwrap().blob.copy(&mut bytes).unwrap();
+        assert_eq!(bytes[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[9], 255);
     }
 
-    /// If this fails after an update of flate2 or zlib-rs, the compressed bytes have changed: change `CODEC` too.
     #[test]
-    fn the_codec_is_what_its_name_says() {
+    fn what_is_compressed_is_the_archive() {
+        for codec in [Codec::Zstd, Codec::Gzip] {
+            let packed = pack(codec, sample).unwrap();
+            assert_eq!(Digest::of(&unpacked(&packed)), packed.diff_id);
+            let empty = pack(codec, |_| Ok(())).unwrap();
+            assert_eq!(unpacked(&empty), END);
+        }
+    }
+
+    /// If this fails after an update of a library, the compressed bytes have changed: change the name of the codec too.
+    #[test]
+    fn a_codec_is_what_its_name_says() {
         let text: String =
-            (0..50_000).flat_map(|number| [number.to_string(), " bottles\n".to_owned()]).collect();
-        // Neither may the size of the reads show.
-        for chunk in [1, 7000, 1 << 20] {
-            let packed = pack(|archive| {
-                archive.file("bottles", 0o644, text.len() as u64, |out| {
-                    text.as_bytes().chunks(chunk).try_for_each(|chunk| out.write_all(chunk))
-                })
-            });
-            let packed = packed.unwrap();
-            assert_eq!(packed.diff_id.short(), "28bbad1495bd");
-            assert_eq!(packed.blob.digest.short(), "7b856663d2c4");
+            (0..150_000).flat_map(|number| [number.to_string(), " bottles\n".to_owned()]).collect();
+        assert!(text.len() > 2 << 20, "several chunks of each codec");
+        for (codec, digest) in [(Codec::Zstd, "482513500075"), (Codec::Gzip, "876e7c151356")] {
+            // Neither may the size of the reads show.
+            for chunk in [1, 7000, 1 << 20, 3 << 20] {
+                let packed = pack(codec, |archive| {
+                    archive.file("bottles", 0o644, text.len() as u64, |out| {
+                        text.as_bytes().chunks(chunk).try_for_each(|chunk| out.write_all(chunk))
+                    })
+                });
+                let packed = packed.unwrap();
+                assert_eq!(packed.diff_id.short(), "be5357e9d1e5");
+                assert_eq!(packed.blob.digest.short(), digest, "{codec:?} in pieces of {chunk}");
+            }
         }
     }
 }

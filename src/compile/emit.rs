@@ -4,12 +4,15 @@
 //! sees the beginning of a bundle that could not be made. The order of the files is part of the format: see [`crate::bundle`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
 
-use super::archive::{self, Archive};
+use super::archive::{self, Archive, Codec};
 use super::blob::Blob;
 use super::image::{Built, Images, descriptor};
 use super::lower::{Content, Lowered, image_reference};
@@ -19,6 +22,10 @@ use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 
 /// The file name of the host layer, for tools that unpack artifacts.
 const LAYER_TITLE: &str = "host.tar.gz";
+/// What lists all that a layout holds.
+const INDEX: &str = "index.json";
+/// The same for programs that read what `docker save` writes.
+const DOCKER_MANIFEST: &str = "manifest.json";
 /// The name of the index over the whole bundle.
 const BUNDLE_NAME: &str = "bundle";
 
@@ -48,6 +55,33 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Writes the layout into a directory, where the blobs of earlier ones may lie: those that are there are not written again, nor are
+    /// others removed. `index.json` comes last, and whoever reads meanwhile has the one before.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_directory(&self, directory: &Path) -> io::Result<()> {
+        let (indexes, others): (Vec<_>, Vec<_>) =
+            self.files.iter().partition(|(path, _)| path == INDEX || path == DOCKER_MANIFEST);
+        let is_blob = |path: &str| path.starts_with("blobs/");
+        for (path, blob) in others.into_iter().chain(indexes) {
+            let place = directory.join(path);
+            let found = fs::symlink_metadata(&place);
+            if is_blob(path) && found.is_ok_and(|found| found.is_file() && found.len() == blob.size) {
+                continue;
+            }
+            let folder = place.parent().unwrap_or(directory);
+            fs::create_dir_all(folder)?;
+            let mut file =
+                tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+            blob.copy(file.as_file_mut())?;
+            file.persist(&place)?;
+        }
+        Ok(())
+    }
+}
+
 /// Puts hosts and their images together.
 ///
 /// # Errors
@@ -60,9 +94,9 @@ pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
     let bundle = Blob::of(bundle_index(entries.clone())?);
     let mut files = Files::default();
     files.add("oci-layout".to_owned(), Blob::of(oci::LAYOUT.into()));
-    files.add("index.json".to_owned(), Blob::of(top_index(entries, &bundle)?));
+    files.add(INDEX.to_owned(), Blob::of(top_index(entries, &bundle)?));
     if !images.is_empty() {
-        files.add("manifest.json".to_owned(), Blob::of(docker_manifest(&images)?));
+        files.add(DOCKER_MANIFEST.to_owned(), Blob::of(docker_manifest(&images)?));
     }
     for artifact in &artifacts {
         files.blob(&artifact.manifest);
@@ -120,13 +154,14 @@ fn host_artifact(lowered: &Lowered) -> anyhow::Result<HostArtifact> {
         artifact_type: Some(oci::HOST_ARTIFACT.to_owned()),
         config: descriptor(oci::HOST_CONFIG, &config),
         layers: vec![layer_descriptor],
+        annotations: BTreeMap::new(),
     })?);
     Ok(HostArtifact { name, manifest, config, layer })
 }
 
 /// The files of a host, in the order of their paths. No directories: the activator makes those that paths need.
 fn host_layer(lowered: &Lowered) -> io::Result<Blob> {
-    let packed = archive::pack(|archive| {
+    let packed = archive::pack(Codec::Gzip, |archive| {
         for (path, entry) in &lowered.manifest.files {
             let path_text = path.as_str();
             match lowered.files.get(path) {
@@ -136,7 +171,7 @@ fn host_layer(lowered: &Lowered) -> io::Result<Blob> {
                     })?;
                 }
                 Some(Content::Payload(file)) => {
-                    archive.file(path_text, entry.mode, file.size, |out| file.copy(out))?;
+                    archive.file(path_text, entry.mode, file.size, |out| file.copy(out).map(drop))?;
                 }
                 None => return Err(io::Error::other(format!("`{path}` has no content"))),
             }

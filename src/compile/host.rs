@@ -1,12 +1,14 @@
 //! A checked host: names are parsed, references resolve, bodies are sections. What `check` gives and `lower` takes.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod image;
+
 use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
-use super::source::SourcePath;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
+pub use image::{Architecture, Image, Layer, MAX_LAYERS, Piece, Settings};
 
 /// Everything that one host gets.
 #[derive(Clone, Debug)]
@@ -143,17 +145,4 @@ pub struct Quadlet {
     pub replaces: bool,
     /// What a switch does with the unit.
     pub handling: Handling,
-}
-
-/// An image to build.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// One layer for each: a path in the image without the leading `/` → a file or tree of the source.
-    pub layers: Vec<(BundlePath, SourcePath)>,
-    /// What is run.
-    pub entrypoint: Vec<String>,
-    /// Its default arguments.
-    pub command: Vec<String>,
-    /// Environment variables.
-    pub environment: BTreeMap<String, String>,
 }

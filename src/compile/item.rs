@@ -1,6 +1,8 @@
 //! The nouns of a host as modules state them, with the places where they were stated. What `evaluate` gives and `check` takes.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod image;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::manifest::OnChange;
+pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 
 /// Where a host has its current generation.
 pub const CURRENT: &str = "/var/lib/rick/current";
@@ -29,12 +32,14 @@ impl Evaluation {
         let services = self.hosts.iter().flat_map(|host| &host.services);
         let items = services.flat_map(|service| service.items.iter().map(move |item| (service, item)));
         items.flat_map(|(service, item)| {
-            let (paths, argument) = match &item.noun {
-                Noun::File(File { content: Content::Payload(path), .. }) => (vec![path.clone()], "source"),
-                Noun::Image(image) => (image.layers.iter().map(|(_, path)| path.clone()).collect(), "layers"),
-                _ => (Vec::new(), ""),
+            let wanted: Vec<(&SourcePath, &Span)> = match &item.noun {
+                Noun::File(File { content: Content::Payload(path), .. }) => {
+                    vec![(path, item.place("source"))]
+                }
+                Noun::Image(image) => image.copied(item.place("layers")).collect(),
+                _ => Vec::new(),
             };
-            paths.into_iter().map(move |path| (path, item.place(argument), service))
+            wanted.into_iter().map(move |(path, place)| (path.clone(), place, service))
         })
     }
 }
@@ -119,7 +124,7 @@ pub enum Noun {
     /// A web site; served by whichever module collects sites.
     Site(Site),
     /// A container image to build.
-    Image(Image),
+    Image(Box<Image>),
     /// A claim on a port of the host.
     Port(Port),
     /// Something that answers when the service is well.
@@ -336,21 +341,6 @@ pub enum Backend {
     Files(String),
     /// An HTTP server: `127.0.0.1:8080` or `unix//run/x.sock`.
     Proxy(String),
-}
-
-/// `image(name, layers = {path: source}, entrypoint = [...], …)`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Image {
-    /// The name: becomes `localhost/NAME`.
-    pub name: String,
-    /// One layer for each: absolute path in the image → a file or tree of the source.
-    pub layers: Vec<(String, SourcePath)>,
-    /// What is run.
-    pub entrypoint: Vec<String>,
-    /// Its default arguments.
-    pub command: Vec<String>,
-    /// Environment variables.
-    pub environment: BTreeMap<String, String>,
 }
 
 /// `secret(name)`: a credential, encrypted, in the host's own store.

@@ -1,4 +1,5 @@
-//! Payload files: what modules and environments ship byte for byte. This stage finds and hashes them; nothing is held in memory.
+//! Payload files: what modules and environments ship byte for byte. This stage finds them; nothing is held in memory. Their digests are
+//! [`known`] from an earlier build, or from when they are first read: no file is read twice.
 //!
 //! Confined to the source root: neither `..` nor a symbolic link leads out. Of what the disk says about a file, its content and
 //! whether its owner may execute it are believed (both of which git keeps), nothing else.
@@ -8,14 +9,19 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use walkdir::WalkDir;
+
+use known::{Identity, Known};
 
 use super::finding::Finding;
 use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::names::BundlePath;
+
+pub mod known;
 
 /// The payloads that were asked for: the members of a tree, sorted by their path, or the one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,23 +36,54 @@ pub struct PayloadFile {
     pub executable: bool,
     /// Its size in bytes.
     pub size: u64,
-    /// The digest of its content.
-    pub digest: Digest,
-    /// Where it is read from again. Never part of an output.
+    /// Where it is read from. Never part of an output.
     pub location: PathBuf,
+    /// What tells it from what it was or will be.
+    identity: Identity,
+    /// The digest of its content, once that is known.
+    digest: OnceLock<Digest>,
 }
 
 impl PayloadFile {
+    /// The file that is called `relative`, whose content is known.
+    #[cfg(test)]
+    pub fn of(relative: Option<BundlePath>, executable: bool, content: &[u8], location: &str) -> Self {
+        Self {
+            relative,
+            executable,
+            size: content.len() as u64,
+            location: location.into(),
+            identity: Identity::default(),
+            digest: OnceLock::from(Digest::of(content)),
+        }
+    }
+
+    /// The digest of its content, if that is known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest.get().copied()
+    }
+
+    /// The digest of its content, which is read if that is not known.
+    ///
+    /// # Errors
+    /// As of [`Self::copy`].
+    pub fn hash(&self) -> io::Result<Digest> {
+        match self.digest() {
+            Some(digest) => Ok(digest),
+            None => self.copy(&mut io::sink()),
+        }
+    }
+
     /// Its permission bits wherever it goes: 0755 or 0644.
     pub fn mode(&self) -> u32 {
         if self.executable { 0o755 } else { 0o644 }
     }
 
-    /// Copies the content to `out`.
+    /// Copies the content to `out`; gives its digest.
     ///
     /// # Errors
-    /// Also if the file is no longer what was hashed: size and content are promised elsewhere by then.
-    pub fn copy(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    /// Also if the file is no longer what was found: size and content may be promised elsewhere by then.
+    pub fn copy(&self, out: &mut (impl Write + ?Sized)) -> io::Result<Digest> {
         let mut hashing = Hashing::new(out);
         // One byte more than expected shows that it has grown.
         let mut file = File::open(&self.location)
@@ -57,15 +94,27 @@ impl PayloadFile {
         io::copy(&mut file, &mut hashing)?;
         let grown = file.into_inner().read(&mut [0])? > 0;
         let (_, digest, size) = hashing.finish();
-        if grown || (digest, size) != (self.digest, self.size) {
+        if grown || size != self.size || *self.digest.get_or_init(|| digest) != digest {
             return Err(io::Error::other(format!("{} changed while it was read", self.location.display())));
         }
-        Ok(())
+        Ok(digest)
+    }
+
+    /// The content as text, if it is text of a reasonable size.
+    pub fn text(&self) -> Option<String> {
+        const MAX_TEXT: u64 = 1 << 20;
+        let mut bytes = Vec::new();
+        let whole = self.size <= MAX_TEXT && self.copy(&mut bytes).is_ok();
+        String::from_utf8(bytes).ok().filter(|_| whole)
     }
 }
 
-/// Finds and hashes what is wanted below `root`; each path once, whatever its number of places.
-pub fn load(root: &Path, wanted: impl Iterator<Item = (SourcePath, Span)>) -> (Payloads, Vec<Finding>) {
+/// Finds what is wanted below `root`; each path once, whatever its number of places.
+pub fn find(
+    root: &Path,
+    wanted: impl Iterator<Item = (SourcePath, Span)>,
+    known: &Known,
+) -> (Payloads, Vec<Finding>) {
     let real_root = match root.canonicalize() {
         Ok(real_root) => real_root,
         Err(error) => {
@@ -80,7 +129,7 @@ pub fn load(root: &Path, wanted: impl Iterator<Item = (SourcePath, Span)>) -> (P
     let mut payloads = Payloads::default();
     let mut findings = Vec::new();
     for (path, span) in places {
-        match load_one(&real_root, &path) {
+        match load_one(&real_root, &path, known) {
             Ok(files) => drop(payloads.0.insert(path, files)),
             Err(all) => findings.extend(all.into_iter().map(|refusal| refusal.finding(&path, &span))),
         }
@@ -114,14 +163,15 @@ impl Refusal {
     }
 }
 
-fn load_one(root: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
+fn load_one(root: &Path, wanted: &SourcePath, known: &Known) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
     let path = plain_path(wanted).map_err(|refusal| vec![refusal])?;
     let start = root.join(path);
     let metadata = confined_metadata(root, &start, wanted).map_err(|refusal| vec![refusal])?;
     if metadata.is_dir() {
-        return load_tree(root, &start, wanted);
+        return load_tree(root, &start, wanted, known);
     }
-    load_file(&start, &metadata, None, &wanted.0).map(|file| vec![file]).map_err(|refusal| vec![refusal])
+    let file = load_file(&start, &metadata, None, &wanted.0, known);
+    file.map(|file| vec![file]).map_err(|refusal| vec![refusal])
 }
 
 /// The path as one that cannot lead out of the root by itself.
@@ -185,13 +235,18 @@ fn similar(folder: &Path, name: &str) -> Option<String> {
     closest(name, siblings.iter().map(String::as_str)).map(str::to_owned)
 }
 
-fn load_tree(root: &Path, start: &Path, wanted: &SourcePath) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
+fn load_tree(
+    root: &Path,
+    start: &Path,
+    wanted: &SourcePath,
+    known: &Known,
+) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
     let mut files = Vec::new();
     let mut refusals = Vec::new();
     let mut walk = WalkDir::new(start).follow_links(true).sort_by_file_name().into_iter();
     while let Some(entry) = walk.next() {
         let is_dir = entry.as_ref().is_ok_and(|entry| entry.file_type().is_dir());
-        match load_entry(root, start, wanted, entry) {
+        match load_entry(root, start, wanted, entry, known) {
             Ok(file) => files.extend(file),
             Err(refusal) => {
                 refusals.push(refusal);
@@ -219,6 +274,7 @@ fn load_entry(
     start: &Path,
     wanted: &SourcePath,
     entry: walkdir::Result<walkdir::DirEntry>,
+    known: &Known,
 ) -> Result<Option<PayloadFile>, Refusal> {
     let entry = entry.map_err(|error| walk_refusal(start, wanted, &error))?;
     let relative = entry.path().strip_prefix(start).unwrap_or(entry.path());
@@ -237,7 +293,7 @@ fn load_entry(
         .to_str()
         .ok_or_else(|| Refusal::new(format!("the name of `{shown}` is not UTF-8")).help("rename the file"))?;
     let relative = name.parse().map_err(Refusal::new)?;
-    load_file(entry.path(), &metadata, Some(relative), &shown).map(Some)
+    load_file(entry.path(), &metadata, Some(relative), &shown, known).map(Some)
 }
 
 fn walk_refusal(start: &Path, wanted: &SourcePath, error: &walkdir::Error) -> Refusal {
@@ -256,21 +312,20 @@ fn load_file(
     metadata: &Metadata,
     relative: Option<BundlePath>,
     shown: &str,
+    known: &Known,
 ) -> Result<PayloadFile, Refusal> {
     if !metadata.is_file() {
         return Err(Refusal::new(format!("`{shown}` is neither a file nor a directory")));
     }
-    let (digest, size) =
-        hash(path).map_err(|error| Refusal::new(format!("cannot read `{shown}`: {error}")))?;
-    let executable = metadata.permissions().mode() & 0o100 != 0;
-    Ok(PayloadFile { relative, executable, size, digest, location: path.to_owned() })
-}
-
-fn hash(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut hashing = Hashing::new(io::sink());
-    io::copy(&mut File::open(path)?, &mut hashing)?;
-    let (_, digest, size) = hashing.finish();
-    Ok((digest, size))
+    let identity = Identity::of(metadata);
+    Ok(PayloadFile {
+        relative,
+        executable: metadata.permissions().mode() & 0o100 != 0,
+        size: metadata.len(),
+        location: path.to_owned(),
+        digest: known.digest(path, &identity).map_or_else(OnceLock::new, OnceLock::from),
+        identity,
+    })
 }
 
 #[cfg(test)]
@@ -296,7 +351,8 @@ mod tests {
 
     fn load_path(root: &Path, path: &str) -> Result<Vec<PayloadFile>, Vec<Finding>> {
         let span = Span { file: SourcePath("environments/x.star".to_owned()), start: 0, end: 1 };
-        let (mut payloads, findings) = load(root, std::iter::once((SourcePath(path.to_owned()), span)));
+        let (mut payloads, findings) =
+            find(root, std::iter::once((SourcePath(path.to_owned()), span)), &Known::default());
         payloads.0.remove(&SourcePath(path.to_owned())).ok_or(findings)
     }
 

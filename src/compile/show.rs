@@ -80,7 +80,10 @@ fn show_file(
             let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
             write!(out, "{}{end}", printable(text))
         }
-        Some(Content::Payload(file)) => writeln!(out, "({} bytes, {})", file.size, file.digest),
+        Some(Content::Payload(file)) => {
+            let digest = file.digest().map(|digest| format!(", {digest}")).unwrap_or_default();
+            writeln!(out, "({} bytes{digest})", file.size)
+        }
         None => Ok(()),
     }
 }
@@ -143,7 +146,7 @@ struct Shown<'a> {
 #[serde(rename_all = "lowercase", untagged)]
 enum ShownFile<'a> {
     Text { mode: u32, text: &'a str },
-    Payload { mode: u32, size: u64, digest: Digest },
+    Payload { mode: u32, size: u64, digest: Option<Digest> },
 }
 
 /// Prints hosts as one JSON array.
@@ -161,7 +164,7 @@ fn shown(host: &Lowered) -> Shown<'_> {
         let mode = host.manifest.files.get(path).map_or(0, |entry| entry.mode);
         let file = match content {
             Content::Text(text) => ShownFile::Text { mode, text },
-            Content::Payload(file) => ShownFile::Payload { mode, size: file.size, digest: file.digest },
+            Content::Payload(file) => ShownFile::Payload { mode, size: file.size, digest: file.digest() },
         };
         (path, file)
     });
@@ -181,8 +184,7 @@ mod tests {
     fn host() -> Lowered {
         let path = |path: &str| -> BundlePath { path.parse().unwrap() };
         let digest = Digest::of(b"x");
-        let payload =
-            PayloadFile { relative: None, executable: true, size: 1, digest, location: "/n".into() };
+        let payload = PayloadFile::of(None, true, b"x", "/n");
         let unit = UnitEntry {
             on_change: OnChange::StopStart,
             optional: true,

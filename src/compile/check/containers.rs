@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::super::finding::Finding;
+use super::super::host::Architecture;
+use super::super::item::Image;
 use super::super::similar::did_you_mean;
-use super::stated::help;
+use super::images::of_platform;
+use super::stated::{Stated, help};
 use super::survey::Survey;
 use super::written::{Entry, Written};
 
@@ -24,7 +27,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
             None => {}
         }
         if section == "Container" {
-            user(written, findings);
+            user(survey, written, findings);
             accounts(survey, written, findings);
         }
     }
@@ -42,8 +45,8 @@ fn image(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry) -> Option<Fi
     }
     if let Some(name) = value.strip_prefix("localhost/") {
         let names: BTreeSet<_> = survey.images.iter().map(|(_, image)| image.name.as_str()).collect();
-        if names.contains(name) {
-            return None;
+        if let Some((_, image)) = own_image(survey, value) {
+            return foreign_platform(written, entry, image);
         }
         let message = format!("`{}` runs `{value}`, which no service of the host builds", written.name);
         let finding = written.error(&entry.value_place, message, "no such image");
@@ -57,9 +60,38 @@ fn image(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry) -> Option<Fi
     )
 }
 
-/// Without a user, a container runs as root.
-fn user(written: &Written<'_>, findings: &mut Vec<Finding>) {
+/// The image of this host that a value of `Image=` names.
+fn own_image<'a>(survey: &Survey<'a>, value: &str) -> Option<(Stated<'a>, &'a Image)> {
+    let name = value.strip_prefix("localhost/")?;
+    survey.images.iter().find(|(_, image)| image.name == name).copied()
+}
+
+/// A host cannot run programs for other processors.
+fn foreign_platform(written: &Written<'_>, entry: &Entry, image: &Image) -> Option<Finding> {
+    // One that is not known is told with the image.
+    if of_platform(&image.platform).is_none_or(|architecture| architecture == Architecture::OF_HOSTS) {
+        return None;
+    }
+    let message = format!(
+        "`{}` runs `{}`, an image for {}, which this host cannot run",
+        written.name, entry.value, image.platform
+    );
+    let finding = written.error(&entry.value_place, message, "for other processors");
+    Some(finding.help("build an image for `linux/amd64`, with programs for it"))
+}
+
+/// An image whose own user is not root.
+fn becomes_a_user(image: &Image) -> bool {
+    let user = image.user.as_deref().unwrap_or_default();
+    let account = user.split(':').next().unwrap_or_default();
+    account != "root" && !account.bytes().all(|b| b == b'0')
+}
+
+/// Without a user, a container runs as its image says, which mostly means root.
+fn user(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Finding>) {
+    let image = written.last("Container", "Image").and_then(|entry| own_image(survey, &entry.value));
     match written.last("Container", "User") {
+        None if image.is_some_and(|(_, image)| becomes_a_user(image)) => {}
         None => {
             let message = format!("`{}` runs as root inside the container", written.name);
             let finding = written.stated.warning(&["Container", written.name], message, "no `User=`");

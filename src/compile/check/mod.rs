@@ -43,7 +43,7 @@ mod written;
 use super::finding::Finding;
 use super::host::Host;
 use super::item::{self, Evaluation};
-use super::payload::Payloads;
+use super::payload::{PayloadFile, Payloads};
 use provided::Provided;
 use survey::Survey;
 
@@ -56,9 +56,12 @@ pub fn check(evaluation: &Evaluation) -> (Vec<Host>, Vec<Finding>) {
     (hosts, findings)
 }
 
+/// Reads a payload as text, if it is one: the stage itself touches no disk.
+pub type ReadText<'a> = &'a dyn Fn(&PayloadFile) -> Option<String>;
+
 /// Checks what is known only when the payloads were read.
-pub fn placed(evaluation: &Evaluation, payloads: &Payloads) -> Vec<Finding> {
-    placed::check(evaluation, payloads)
+pub fn placed(evaluation: &Evaluation, payloads: &Payloads, read: ReadText<'_>) -> Vec<Finding> {
+    placed::check(evaluation, payloads, read)
 }
 
 fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Finding>) -> Option<Host> {

@@ -6,18 +6,20 @@ use super::super::finding::Finding;
 use super::super::item::{Content, Evaluation, Host, Item, Noun};
 use super::super::payload::Payloads;
 use super::super::source::SourcePath;
+use super::ReadText;
+use super::images::check_placed;
 use super::stated::Stated;
 use crate::bundle::names::BundlePath;
 
-pub(super) fn check(evaluation: &Evaluation, payloads: &Payloads) -> Vec<Finding> {
+pub(super) fn check(evaluation: &Evaluation, payloads: &Payloads, read: ReadText<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for host in &evaluation.hosts {
-        check_host(host, payloads, &mut findings);
+        check_host(host, payloads, read, &mut findings);
     }
     findings
 }
 
-fn check_host(host: &Host, payloads: &Payloads, findings: &mut Vec<Finding>) {
+fn check_host(host: &Host, payloads: &Payloads, read: ReadText<'_>, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<String, Stated<'_>> = BTreeMap::new();
     let stated = host
         .services
@@ -36,12 +38,7 @@ fn check_host(host: &Host, payloads: &Payloads, findings: &mut Vec<Finding>) {
                     claim(&mut seen, stated, path, findings);
                 }
             }
-            Noun::Image(image) => {
-                for (path, source) in &image.layers {
-                    let base = path.trim_start_matches('/');
-                    too_long(stated, &[path, "layers"], base, &paths(base, source, payloads), findings);
-                }
-            }
+            Noun::Image(image) => check_placed(stated, image, payloads, read, findings),
             _ => {}
         }
     }

@@ -7,12 +7,15 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
-use crate::compile::host::{File, Host, Image, Quadlet};
+use crate::compile::host::{Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
+use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
+use crate::compile::owner::Owner;
+use crate::compile::payload::{self, known::Known};
+use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
-use crate::compile::{image, payload};
 
 fn source(path: &str) -> SourcePath {
     SourcePath(path.to_owned())
@@ -48,11 +51,14 @@ fn host(name: &str, with_image: bool) -> Host {
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);
     if with_image {
+        let piece =
+            Piece::Copied { source: source("whoami"), selection: Selection::default(), owner: Owner::ROOT };
         let whoami = Image {
-            layers: vec![("whoami".parse().unwrap(), source("whoami"))],
-            entrypoint: vec!["/whoami".to_owned()],
-            command: vec![],
-            environment: BTreeMap::new(),
+            architecture: Architecture::Amd64,
+            codec: Codec::Zstd,
+            layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
+            settings: Settings { entrypoint: vec!["/whoami".to_owned()], ..Settings::default() },
+            annotations: BTreeMap::new(),
         };
         host.images.insert("whoami".parse().unwrap(), whoami);
         host.quadlets.push(Quadlet {
@@ -72,8 +78,11 @@ fn host(name: &str, with_image: bool) -> Host {
 fn compiled(root: &Path, hosts: &[Host]) -> Layout {
     let span = Span { file: source("x.star"), start: 0, end: 0 };
     let wanted = ["site", "whoami"].map(|path| (source(path), span.clone()));
-    let (payloads, findings) = payload::load(root, wanted.into_iter());
+    let (payloads, findings) = payload::find(root, wanted.into_iter(), &Known::default());
     assert!(findings.is_empty(), "{findings:?}");
+    payloads.0.values().flatten().for_each(|file| {
+        file.hash().unwrap();
+    });
     let hosts: Vec<(Lowered, Images)> = hosts
         .iter()
         .map(|host| {
@@ -200,9 +209,42 @@ fn without_images_there_is_nothing_for_podman() {
 fn a_payload_that_changed_meanwhile_stops_the_build_before_the_first_byte() {
     let root = tree();
     let span = Span { file: source("x.star"), start: 0, end: 0 };
-    let (payloads, _) = payload::load(root.path(), std::iter::once((source("site"), span)));
+    let (payloads, _) =
+        payload::find(root.path(), std::iter::once((source("site"), span)), &Known::default());
+    payloads.0.values().flatten().for_each(|file| {
+        file.hash().unwrap();
+    });
     let lowered = lower(&host("a", false), &payloads, &BTreeMap::new()).unwrap();
     fs::write(root.path().join("site/index.html"), "other").unwrap();
     let error = assemble(&[(lowered, Images::new())]).unwrap_err();
     assert!(format!("{error:#}").contains("index.html changed while it was read"), "{error:#}");
+}
+
+#[test]
+fn a_layout_as_a_directory_is_the_archive_and_grows() {
+    let (root, folder) = (tree(), tempfile::tempdir().unwrap());
+    let directory = folder.path().join("new/layout");
+    let inode =
+        |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory.join(path)).unwrap());
+    let first = compiled(root.path(), &[host("a", true)]);
+    first.write_directory(&directory).unwrap();
+    let blobs: Vec<(String, u64)> = unpacked(&written(&first))
+        .into_iter()
+        .map(|(path, bytes)| {
+            assert!(fs::read(directory.join(&path)).unwrap() == bytes, "{path}");
+            let inode = inode(&path);
+            (path, inode)
+        })
+        .filter(|(path, _)| path.starts_with("blobs/"))
+        .collect();
+    fs::write(root.path().join("site/index.html"), "other").unwrap();
+    fs::write(directory.join(&blobs[0].0), "cut short").unwrap();
+    compiled(root.path(), &[host("a", true)]).write_directory(&directory).unwrap();
+    first.write_directory(&directory).unwrap();
+    for (path, before) in &blobs[1..] {
+        assert_eq!(inode(path), *before, "{path} was written again");
+    }
+    for (path, bytes) in unpacked(&written(&first)) {
+        assert!(fs::read(directory.join(&path)).unwrap() == bytes, "{path}");
+    }
 }

@@ -342,6 +342,7 @@ impl<'v> Building<'v, '_> {
         let span = place_of(value).unwrap_or_else(|| self.services[number].span.clone());
         let mut item = session.place(noun, span);
         read_body(session, &mut item);
+        place_layers(session, &mut item);
         self.items[number].push(item);
     }
 
@@ -391,6 +392,14 @@ fn is_of<'v>(heap: Heap<'v>, kind: Value<'v>, noun: &str, value: Value<'v>) -> b
 
 fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {
     TypeCompiled::new(kind, heap).is_ok_and(|compiled| compiled.matches(value))
+}
+
+/// Names the places inside the calls that made the layers of an image: they may stand apart from the image's own.
+fn place_layers(session: &Session, item: &mut Item) {
+    let Noun::Image(image) = &mut item.noun else { return };
+    for layer in &mut image.layers {
+        layer.places = layer.span.as_ref().map(|span| session.places(span)).unwrap_or_default();
+    }
 }
 
 /// Reads the source file of a unit or Quadlet that names one.

@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod findings;
+mod images;
 mod nouns;
 mod probes;
 mod shape;
@@ -30,6 +31,8 @@ pub(super) const PRELUDE: &str = "prelude";
 pub(super) const NOUN: &str = "_noun";
 /// The field of a noun, module or service that holds its place.
 pub(super) const AT: &str = "_at";
+/// The field of what a layer's constructor gave that holds the piece itself.
+pub(super) const PIECE: &str = "_piece";
 /// The field of a finding that a module made.
 pub(super) const FINDING: &str = "_finding";
 /// The module variable that holds the environment.
@@ -60,6 +63,7 @@ pub(super) fn globals() -> Globals {
     GlobalsBuilder::extended_by(&library)
         .with(structure::structure)
         .with(nouns::nouns)
+        .with(images::images)
         .with(probes::probes)
         .with(sites::sites)
         .with(texts::texts)

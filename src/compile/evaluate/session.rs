@@ -46,13 +46,19 @@ impl Session {
 
     /// Names the places inside an item's call.
     pub(super) fn place(&self, noun: super::super::item::Noun, span: Span) -> Item {
+        let places = self.places(&span);
+        Item { noun, span, places }
+    }
+
+    /// Places inside a call: argument name, or literal, → where it stands.
+    pub(super) fn places(&self, span: &Span) -> BTreeMap<String, Span> {
         let mut places = BTreeMap::new();
-        if let Some(call) = self.call(&span) {
+        if let Some(call) = self.call(span) {
             let at = |(start, end): (usize, usize)| Span { file: span.file.clone(), start, end };
             places.extend(call.literals.iter().map(|(text, range)| (text.clone(), at(*range))));
             places.extend(call.named.iter().map(|(name, (_, value))| (name.clone(), at(*value))));
         }
-        Item { noun, span, places }
+        places
     }
 
     /// The place of a named argument's name in the call at `span`, or the call.

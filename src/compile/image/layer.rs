@@ -1,62 +1,103 @@
-//! One layer of an image: a file or tree at its place.
+//! One layer of an image: what stands at its place, with the directories that lead there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
-use anyhow::anyhow;
+use serde::Serialize;
 
 use super::cache::Cache;
+use super::place::{Content, Entries, Entry};
 use crate::bundle::digest::Digest;
-use crate::bundle::names::BundlePath;
 use crate::bundle::oci;
-use crate::compile::archive::{self, CODEC, Packed};
-use crate::compile::payload::PayloadFile;
+use crate::compile::archive::{self, Archive, Codec, Packed};
 
-/// Changes when the same files are written as other bytes.
-const LAYER_FORMAT: u32 = 1;
-
-/// The files of a layer at their path in the image.
-pub(super) type Files<'a> = BTreeMap<BundlePath, &'a PayloadFile>;
-
-/// Puts the members of a tree below `base`, or the one file at `base` itself.
-pub(super) fn place<'a>(base: &BundlePath, members: &'a [PayloadFile]) -> anyhow::Result<Files<'a>> {
-    let path = |member: &PayloadFile| match &member.relative {
-        Some(relative) => base.join(relative.as_str()),
-        None => Ok(base.clone()),
-    };
-    members.iter().map(|member| Ok((path(member).map_err(|why| anyhow!(why))?, member))).collect()
-}
+/// Changes when the same entries are written as other bytes.
+const LAYER_FORMAT: u32 = 2;
 
 /// The layer, from the cache if it is there.
-pub(super) fn pack(files: &Files<'_>, cache: Option<&Cache>) -> anyhow::Result<Packed> {
-    let key = key(files)?;
-    if let Some(packed) = cache.and_then(|cache| cache.get(key)) {
+pub(super) fn pack(entries: &Entries<'_>, codec: Codec, cache: Option<&Cache>) -> anyhow::Result<Packed> {
+    if let Some(key) = key(entries, codec)?
+        && let Some(packed) = cache.and_then(|cache| cache.get(key, codec))
+    {
         return Ok(packed);
     }
-    let packed = archive::pack(|archive| {
-        let mut directories = BTreeSet::new();
-        for (path, file) in files {
-            for parent in parents(path.as_str()) {
-                if directories.insert(parent) {
-                    archive.directory(parent)?;
-                }
-            }
-            archive.file(path.as_str(), file.mode(), file.size, |out| file.copy(out))?;
-        }
-        Ok(())
+    let packed = archive::pack(codec, |archive| {
+        entries.iter().try_for_each(|(path, entry)| write(archive, path.as_str(), entry))
     })?;
-    if let Some(cache) = cache {
+    // What was read is known now.
+    if let (Some(cache), Some(key)) = (cache, key(entries, codec)?) {
         cache.put(key, &packed);
     }
     Ok(packed)
 }
 
-/// `a` and `a/b` of `a/b/c`.
-fn parents(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(slash, _)| &path[..slash])
+fn write(archive: &mut Archive<impl Write>, path: &str, entry: &Entry<'_>) -> io::Result<()> {
+    let Entry { owner, mode, .. } = *entry;
+    match entry.content {
+        Content::Directory => archive.directory(path, owner, mode),
+        Content::File(file) => {
+            archive.owned_file(path, owner, mode, file.size, |out| file.copy(out).map(drop))
+        }
+        Content::Text(text) => {
+            archive.owned_file(path, owner, mode, text.len() as u64, |out| out.write_all(text.as_bytes()))
+        }
+        Content::Link(target) => archive.link(path, target),
+    }
 }
 
-/// All that the bytes of the layer depend on.
-fn key(files: &Files<'_>) -> serde_json::Result<Digest> {
-    let entries: Vec<_> = files.iter().map(|(path, file)| (path, file.mode(), file.digest)).collect();
-    oci::canonical_json(&(LAYER_FORMAT, CODEC, entries)).map(|json| Digest::of(&json))
+/// What an entry is, for a key.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Told<'a> {
+    Directory,
+    File(Digest),
+    Link(&'a str),
+}
+
+impl<'a> Told<'a> {
+    /// Nothing, if the digest of a file is not known yet.
+    fn of(content: Content<'a>) -> Option<Self> {
+        Some(match content {
+            Content::Directory => Self::Directory,
+            Content::File(file) => Self::File(file.digest()?),
+            Content::Text(text) => Self::File(Digest::of(text.as_bytes())),
+            Content::Link(target) => Self::Link(target),
+        })
+    }
+}
+
+/// All that the bytes of the layer depend on, as far as it is known.
+fn key(entries: &Entries<'_>, codec: Codec) -> serde_json::Result<Option<Digest>> {
+    let told = entries
+        .iter()
+        .map(|(path, entry)| Some((path, entry.owner.to_string(), entry.mode, Told::of(entry.content)?)));
+    let Some(entries) = told.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    oci::canonical_json(&(LAYER_FORMAT, codec.name(), entries)).map(|json| Some(Digest::of(&json)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::owner::Owner;
+
+    #[test]
+    fn the_key_tells_all_that_can_differ() {
+        let one = |path: &str, owner: &str, mode, content| -> Digest {
+            let owner: Owner = owner.parse().unwrap();
+            let entries = Entries::from([(path.parse().unwrap(), Entry { owner, mode, content })]);
+            key(&entries, Codec::Zstd).unwrap().unwrap()
+        };
+        let keys = [
+            one("a", "0", 0o644, Content::Text("x")),
+            one("b", "0", 0o644, Content::Text("x")),
+            one("a", "1:0", 0o644, Content::Text("x")),
+            one("a", "0:1", 0o644, Content::Text("x")),
+            one("a", "0", 0o4644, Content::Text("x")),
+            one("a", "0", 0o644, Content::Text("y")),
+            one("a", "0", 0o644, Content::Link("x")),
+            one("a", "0", 0o644, Content::Link("y")),
+            one("a", "0", 0o644, Content::Directory),
+        ];
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
+    }
 }

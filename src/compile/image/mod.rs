@@ -1,16 +1,20 @@
 //! Container images: from their definition to OCI blobs.
 //!
-//! One layer for each declared piece, so that a changed application leaves the layers below it alone. An image depends on its
-//! definition and the content of its files: no time, no host, no history.
+//! At least one layer for each declared piece, so that a changed application leaves the layers below it alone. An image depends on
+//! its definition and the content of its files: no time, no host, no history. Layers are packed side by side, one on each core.
 
 mod cache;
 mod config;
+mod cut;
 mod layer;
+mod place;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
+
+use rayon::prelude::*;
 
 use super::archive::Packed;
 use super::blob::Blob;
@@ -46,35 +50,30 @@ pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
 /// A payload that changed since it was hashed, a path that no archive can hold, a full disk.
 pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyhow::Result<Images> {
     let cache = cache.map(Cache::at);
-    let mut images = Images::new();
-    for (name, image) in &host.images {
+    let build = |(name, image): (&Label, &Image)| {
         let built = build(image, payloads, cache.as_ref());
-        images.insert(name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?);
-    }
-    Ok(images)
+        Ok((name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?))
+    };
+    host.images.iter().map(build).collect()
 }
 
 fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
-    let mut layers = Vec::new();
-    for (base, source) in &image.layers {
-        let members =
-            payloads.0.get(source).with_context(|| format!("the payload `{source}` was not read"))?;
-        let files = layer::place(base, members)?;
-        let packed = layer::pack(&files, cache).with_context(|| format!("cannot pack the layer `{base}`"))?;
-        layers.push(packed);
-    }
+    let layers = place::place(image, payloads)?;
+    let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, image.codec, cache)).collect();
+    let layers: Vec<Packed> = packed.into_iter().collect::<Result<_, _>>()?;
     let config = Blob::of(config::render(image, &layers)?);
-    let manifest = Blob::of(manifest(&config, &layers)?);
+    let manifest = Blob::of(manifest(image, &config, &layers)?);
     Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
 }
 
-fn manifest(config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
     Ok(oci::canonical_json(&Manifest {
         schema_version: 2,
         media_type: oci::MANIFEST.to_owned(),
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, config),
-        layers: layers.iter().map(|layer| descriptor(oci::LAYER_GZIP, &layer.blob)).collect(),
+        layers: layers.iter().map(|layer| descriptor(layer.codec.layer(), &layer.blob)).collect(),
+        annotations: image.annotations.clone(),
     })?)
 }
 

@@ -44,7 +44,10 @@ impl Output {
 
     /// Adds a file of the source tree. Nothing in it is a token.
     pub(super) fn payload(&mut self, path: &str, file: PayloadFile, executable: bool) {
-        let entry = FileEntry::as_it_is(mode(executable || file.executable), file.digest, file.size);
+        let Some(digest) = file.digest() else {
+            return self.problem(format!("the payload {} of `{path}` was not read", file.location.display()));
+        };
+        let entry = FileEntry::as_it_is(mode(executable || file.executable), digest, file.size);
         self.add(path, entry, Content::Payload(file));
     }
 

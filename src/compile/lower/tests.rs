@@ -362,13 +362,8 @@ fn the_order_knows_aliases() {
 }
 
 fn payload(relative: Option<&str>, executable: bool) -> PayloadFile {
-    PayloadFile {
-        relative: relative.map(|path| path.parse().unwrap()),
-        executable,
-        size: 14,
-        digest: Digest::of(b"@rick(uid:app)"),
-        location: "/nowhere".into(),
-    }
+    let relative = relative.map(|path| path.parse().unwrap());
+    PayloadFile::of(relative, executable, b"@rick(uid:app)", "/nowhere")
 }
 
 #[test]

@@ -179,14 +179,7 @@ impl Bench {
     }
 
     pub(super) fn image(self, name: &str) -> Self {
-        let image = Image {
-            name: name.into(),
-            layers: vec![("/x".into(), SourcePath("x".into()))],
-            entrypoint: vec!["/x".into()],
-            command: vec![],
-            environment: BTreeMap::new(),
-        };
-        self.item(&format!("image(\"{name}\")"), Noun::Image(image))
+        self.item(&format!("image(\"{name}\")"), Noun::Image(Box::new(an_image(name))))
     }
 
     pub(super) fn evaluation(mut self) -> Evaluation {
@@ -207,6 +200,37 @@ impl Bench {
         let text = report::render(&findings, &evaluation.sources, false);
         Outcome { hosts, findings, text }
     }
+}
+
+/// An image of which nothing further is said.
+pub(super) fn an_image(name: &str) -> Image {
+    Image {
+        name: name.into(),
+        platform: "linux/amd64".into(),
+        compression: "zstd".into(),
+        layers: vec![a_layer("/x", Piece::Copied(copied("x")))],
+        entrypoint: vec!["/x".into()],
+        command: vec![],
+        environment: BTreeMap::new(),
+        user: None,
+        working_directory: None,
+        ports: vec![],
+        volumes: vec![],
+        labels: BTreeMap::new(),
+        stop_signal: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// A layer whose constructor stands nowhere.
+pub(super) fn a_layer(path: &str, piece: Piece) -> Layer {
+    Layer { path: path.into(), piece, span: None, places: BTreeMap::new() }
+}
+
+/// A source of which all is taken as it is.
+pub(super) fn copied(source: &str) -> Copied {
+    let source = SourcePath(source.into());
+    Copied { source, owner: "0:0".into(), mode: None, modes: vec![], exclude: vec![] }
 }
 
 /// A unit of which nothing further is said.

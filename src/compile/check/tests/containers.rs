@@ -1,7 +1,7 @@
 //! Quadlet files.
 
-use super::super::super::item::Os;
-use super::bench::{Bench, says};
+use super::super::super::item::{Image, Noun, Os};
+use super::bench::{Bench, an_image, says};
 
 fn one(entries: &[(&str, &str, &str)]) -> Bench {
     Bench::new().service("a").container("a.container", entries)
@@ -133,6 +133,53 @@ fn root_inside_is_told() {
     );
     let bench = one(&[("Container", "GroupAdd", "clients")]).group("clients", &[], None);
     says(bench, &["`GroupAdd=clients` of `a.container` is looked up inside the image, not on the host"]);
+}
+
+#[test]
+fn an_image_can_say_who_its_containers_run_as() {
+    let says_of = |user: Option<&str>| {
+        let mut image = an_image("app");
+        image.user = user.map(str::to_owned);
+        let bench = Bench::new().service("a").item("image(\"app\")", Noun::Image(Box::new(image)));
+        bench.quadlet("a.container", &[("Container", "Image", "localhost/app")]).check().findings.len()
+    };
+    for root in [None, Some("0"), Some("root"), Some("00:1000")] {
+        assert_eq!(says_of(root), 1, "{root:?}");
+    }
+    for other in ["1000", "1000:0", "app"] {
+        assert_eq!(says_of(Some(other)), 0, "{other}");
+    }
+}
+
+#[test]
+fn an_image_for_other_processors_does_not_run_here() {
+    let of = |platform: &str| {
+        let image = Image { platform: platform.into(), ..an_image("app") };
+        let bench = one(&[("Container", "Image", "localhost/app")]);
+        bench.item("image(\"app\")", Noun::Image(Box::new(image)))
+    };
+    says(of("linux/amd64"), &[]);
+    says(
+        of("linux/arm64"),
+        &["`a.container` runs `localhost/app`, an image for linux/arm64, which this host cannot run"],
+    );
+    says(of("linux/riscv64"), &["`linux/riscv64` is no platform that rick knows"]);
+}
+
+#[test]
+fn stop_signals_are_those_of_linux() {
+    let of = |signal: &str| {
+        let image = Image { stop_signal: Some(signal.into()), ..an_image("app") };
+        Bench::new().service("a").item("image(\"app\")", Noun::Image(Box::new(image))).check().findings.len()
+    };
+    for right in ["SIGTERM", "SIGRTMIN", "SIGRTMIN+3", "SIGRTMAX-15", "SIGRTMAX", "1", "64"] {
+        assert_eq!(of(right), 0, "{right}");
+    }
+    for wrong in
+        ["", "TERM", "sigterm", "0", "65", "SIGRTMIN-1", "SIGRTMAX+1", "SIGRTMIN+16", "SIGRTMIN+", "SIGFOO"]
+    {
+        assert_eq!(of(wrong), 1, "{wrong}");
+    }
 }
 
 #[test]

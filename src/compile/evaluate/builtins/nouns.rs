@@ -3,8 +3,6 @@
 // The signatures are those of the language, and the macro passes every argument by value and wants a result of each.
 #![allow(clippy::too_many_arguments, clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
-use std::collections::BTreeMap;
-
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
@@ -19,8 +17,8 @@ use crate::bundle::manifest::OnChange;
 use crate::bundle::names::UNIT_TYPES;
 use crate::bundle::token::Token;
 use crate::compile::item::{
-    self, Body, Content, Directory, File, Group, Handling, Image, Noun, Port, Program, Quadlet, Secret,
-    Sections, TypeDropIn, Unit, UnitBody, User,
+    self, Body, Content, Directory, File, Group, Handling, Noun, Port, Program, Quadlet, Secret, Sections,
+    TypeDropIn, Unit, UnitBody, User,
 };
 use crate::compile::similar::did_you_mean;
 use crate::compile::source::SourcePath;
@@ -221,37 +219,6 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         made(eval, &Noun::TypeDropIn(noun), &[])
     }
 
-    /// A container image: one layer for each entry of `layers`, a path in the image → a path of the source. `ref` names it in Quadlets.
-    fn image<'v>(
-        #[starlark(require = pos)] name: &str,
-        #[starlark(require = named)] layers: DictRef<'v>,
-        #[starlark(require = named, default = UnpackList::default())] entrypoint: Texts,
-        #[starlark(require = named, default = UnpackList::default())] command: Texts,
-        #[starlark(require = named, default = NoneOr::None)] environment: NoneOr<DictRef<'v>>,
-        eval: &mut Evaluator<'v, '_, '_>,
-    ) -> anyhow::Result<Value<'v>> {
-        let mut pieces = Vec::new();
-        for (path, source) in layers.iter() {
-            let source = source_path(eval, &text_of(source, "a layer's source")?)?;
-            pieces.push((text_of(path, "a layer's path")?, source));
-        }
-        let mut variables = BTreeMap::new();
-        if let NoneOr::Other(environment) = environment {
-            for (key, value) in environment.iter() {
-                variables.insert(text_of(key, "a variable's name")?, text_of(value, "a variable's value")?);
-            }
-        }
-        let noun = Noun::Image(Image {
-            name: name.to_owned(),
-            layers: pieces,
-            entrypoint: entrypoint.items,
-            command: command.items,
-            environment: variables,
-        });
-        let reference = eval.heap().alloc(format!("localhost/{name}"));
-        made(eval, &noun, &[("ref", reference)])
-    }
-
     /// A claim on a port of the host, so that nobody else takes it.
     fn port<'v>(
         #[starlark(require = pos)] number: i32,
@@ -305,7 +272,7 @@ fn on_change_of(word: NoneOr<String>) -> anyhow::Result<Option<OnChange>> {
 }
 
 /// A path in the source tree, as written in the file that calls.
-fn source_path(eval: &Evaluator<'_, '_, '_>, written: &str) -> anyhow::Result<SourcePath> {
+pub(super) fn source_path(eval: &Evaluator<'_, '_, '_>, written: &str) -> anyhow::Result<SourcePath> {
     let caller = place(eval)?.file;
     resolve(folder_of(&caller.0), written)
         .map_err(|why| anyhow::anyhow!("cannot use the source path `{written}`: {why}"))
@@ -362,7 +329,7 @@ fn section_list(sections: &DictRef<'_>) -> anyhow::Result<Sections> {
     Ok(list)
 }
 
-fn text_of(value: Value<'_>, what: &str) -> anyhow::Result<String> {
+pub(super) fn text_of(value: Value<'_>, what: &str) -> anyhow::Result<String> {
     value
         .unpack_str()
         .map(str::to_owned)

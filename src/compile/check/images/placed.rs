@@ -1,0 +1,187 @@
+//! What layers take of the source, and where it comes to stand: known only when folders of the source were listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::super::finding::Finding;
+use super::super::super::host;
+use super::super::super::item::{Image, Layer, Piece};
+use super::super::super::payload::{PayloadFile, Payloads};
+use super::super::super::selection::{Selection, is_meant};
+use super::super::super::source::SourcePath;
+use super::super::super::tree_pattern::TreePattern;
+use super::super::ReadText;
+use super::super::stated::{Stated, and_once, help};
+use super::accounts;
+use super::layers::{Spot, checked};
+use crate::bundle::names::BundlePath;
+
+/// What stands at one path.
+struct Placed<'a> {
+    layer: &'a Layer,
+    /// The file of the source that it is, if it is one.
+    file: Option<&'a PayloadFile>,
+}
+
+impl Placed<'_> {
+    /// Other layers may put something below it.
+    fn is_directory(&self) -> bool {
+        matches!(self.layer.piece, Piece::EmptyDirectory(_))
+    }
+
+    /// What stands in it, if that is a text that can be known.
+    fn text(&self, read: ReadText<'_>) -> Option<String> {
+        match &self.layer.piece {
+            Piece::Written(written) => Some(written.text.clone()),
+            Piece::Copied(_) => self.file.and_then(read),
+            Piece::Linked(_) | Piece::EmptyDirectory(_) => None,
+        }
+    }
+}
+
+/// All that layers put into an image, by path without the leading `/`.
+type All<'a> = BTreeMap<String, Placed<'a>>;
+
+pub(in super::super) fn check(
+    stated: Stated<'_>,
+    image: &Image,
+    payloads: &Payloads,
+    read: ReadText<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let mut all = All::new();
+    let mut told = BTreeSet::new();
+    // What is wrong with a layer itself is told already.
+    let layers = checked(stated, image, &mut Vec::new());
+    let mut whole = layers.len() == image.layers.len();
+    for (layer, checked) in layers {
+        let spot = Spot { stated, layer };
+        let base = checked.at.as_str();
+        let placed = match &checked.piece {
+            host::Piece::Copied { source, selection, .. } => {
+                let Some(members) = payloads.0.get(source) else {
+                    whole = false;
+                    continue;
+                };
+                taken(spot, source, selection, members, findings);
+                selection.of(members).map(|file| (path_of(base, file), Some(file))).collect()
+            }
+            _ => vec![(base.to_owned(), None)],
+        };
+        findings.extend(unfit(spot, placed.iter().map(|(path, _)| path.as_str())));
+        for (path, file) in placed {
+            if let Some(first) = all.insert(path.clone(), Placed { layer, file })
+                && told.insert((&first.layer.path, &layer.path))
+            {
+                let message = format!("two layers of image `{}` put something at `/{path}`", image.name);
+                findings.push(conflict(spot, first.layer, message));
+            }
+        }
+    }
+    below_files(stated, &all, findings);
+    if let Some(user) = image.user.as_ref().filter(|_| whole) {
+        accounts::known(stated, user, |path| all.get(path).map(|placed| placed.text(read)), findings);
+    }
+}
+
+/// The patterns fit the source, and something is left of it.
+fn taken(
+    spot: Spot<'_>,
+    source: &SourcePath,
+    selection: &Selection,
+    members: &[PayloadFile],
+    findings: &mut Vec<Finding>,
+) {
+    let named = selection.modes.iter().map(|(pattern, _)| pattern);
+    if members.iter().all(|file| file.relative.is_none()) {
+        if let Some(pattern) = selection.exclude.iter().chain(named).next() {
+            let message = format!("`{source}` is one file, and `{pattern}` is for the files of a tree");
+            let finding = spot.error(&[&pattern.to_string(), "exclude", "modes"], message, "");
+            findings.push(finding.help("give a single file its mode by `mode = …`"));
+        }
+        return;
+    }
+    let left: Vec<&PayloadFile> = selection.of(members).collect();
+    let all: Vec<&PayloadFile> = members.iter().collect();
+    for pattern in &selection.exclude {
+        findings.extend(matches_nothing(spot, source, pattern, &all));
+    }
+    if left.is_empty() {
+        let message = format!("nothing is left of the tree `{source}`");
+        let finding = spot.error(&["exclude"], message, "");
+        findings.push(finding.help("exclude less, or leave the layer out"));
+        return;
+    }
+    for pattern in named {
+        let finding = matches_nothing(spot, source, pattern, &left);
+        let excluded = all.iter().any(|file| is_meant(pattern, file));
+        findings.extend(finding.map(|finding| {
+            help(
+                finding,
+                excluded.then(|| "what it matches is excluded: leave one of the two out".to_owned()),
+            )
+        }));
+    }
+}
+
+fn matches_nothing(
+    spot: Spot<'_>,
+    source: &SourcePath,
+    pattern: &TreePattern,
+    files: &[&PayloadFile],
+) -> Option<Finding> {
+    if files.iter().any(|file| is_meant(pattern, file)) {
+        return None;
+    }
+    let message = format!("`{pattern}` matches no file of the tree `{source}`");
+    let finding = spot.error(&[&pattern.to_string()], message, "");
+    let paths: Vec<&BundlePath> = files.iter().filter_map(|file| file.relative.as_ref()).collect();
+    let near = pattern.nearest(&paths).map(|near| format!("did you mean `{near}`?"));
+    let near = near.unwrap_or_else(|| {
+        "leave it out, or correct it: it is for paths in the tree, or for names".to_owned()
+    });
+    Some(finding.help(near))
+}
+
+/// Where a file of a source comes to stand.
+fn path_of(base: &str, file: &PayloadFile) -> String {
+    match &file.relative {
+        Some(relative) => format!("{base}/{relative}"),
+        None => base.to_owned(),
+    }
+}
+
+/// A name may fit where it stands in the source, and not where it goes; or mean something else there. The first one tells it for all.
+fn unfit<'a>(spot: Spot<'_>, mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<Finding> {
+    if let Some(path) = paths.clone().find(|path| path.parse::<BundlePath>().is_err()) {
+        let finding = spot.error(&[], format!("`/{path}` is too long for a layer"), "");
+        return Some(finding.help(
+            "put it at a shorter path: a layer can hold names of 100 bytes below directories of 155 in all",
+        ));
+    }
+    let path = paths.find(|path| path.split('/').any(|part| part.starts_with(".wh.")))?;
+    let message = format!(
+        "`/{path}` cannot be in a layer: names that begin with `.wh.` say there that something is removed"
+    );
+    Some(spot.error(&[], message, "").help("give it another name, or exclude it"))
+}
+
+fn below_files(stated: Stated<'_>, all: &All<'_>, findings: &mut Vec<Finding>) {
+    let mut told = BTreeSet::new();
+    for (path, placed) in all {
+        let parents = path.match_indices('/').map(|(slash, _)| &path[..slash]);
+        for (parent, first) in parents.filter_map(|parent| Some((parent, all.get(parent)?))) {
+            if !first.is_directory() && told.insert((&first.layer.path, &placed.layer.path)) {
+                let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
+                let finding = conflict(Spot { stated, layer: placed.layer }, first.layer, message);
+                let is_link = matches!(first.layer.piece, Piece::Linked(_));
+                findings.push(help(finding, is_link.then(|| "put it where the link leads".to_owned())));
+            }
+        }
+    }
+}
+
+/// An error about two layers that cannot both be.
+fn conflict(spot: Spot<'_>, first: &Layer, message: String) -> Finding {
+    let finding = spot.stated.error(&[&spot.layer.path, "layers"], message, "this layer");
+    and_once(finding, spot.stated.place(&[&first.path, "layers"]), "the other one".to_owned())
+}

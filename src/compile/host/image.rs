@@ -1,0 +1,110 @@
+//! A checked image.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bundle::names::{BundlePath, HostPath};
+use crate::compile::archive::Codec;
+use crate::compile::owner::Owner;
+use crate::compile::selection::Selection;
+use crate::compile::source::SourcePath;
+
+/// The most layers that an image has: each is a directory that the kernel looks through for every name.
+pub const MAX_LAYERS: usize = 60;
+
+/// An image to build.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The processors that its programs are for.
+    pub architecture: Architecture,
+    /// How its layers are compressed.
+    pub codec: Codec,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// What its configuration says.
+    pub settings: Settings,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A kind of processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+}
+
+impl Architecture {
+    /// That of every host that rick knows.
+    pub const OF_HOSTS: Self = Self::Amd64;
+    /// All of them, with the name of the platform.
+    pub const PLATFORMS: [(&str, Self); 2] = [("linux/amd64", Self::Amd64), ("linux/arm64", Self::Arm64)];
+}
+
+/// What a container of an image is like unless it is told otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What is run.
+    pub entrypoint: Vec<String>,
+    /// Its default arguments.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Who it runs as: `1000`, `1000:1000`, or names of the image's own accounts.
+    pub user: Option<String>,
+    /// Where it runs; `/` if nothing is said.
+    pub working_directory: Option<HostPath>,
+    /// Ports that it listens on, `8080/tcp`.
+    pub ports: BTreeSet<String>,
+    /// Directories that hold data.
+    pub volumes: BTreeSet<HostPath>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What tells it to stop.
+    pub stop_signal: Option<String>,
+}
+
+/// One layer: what stands at a path.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The path in the image, without the leading `/`.
+    pub at: BundlePath,
+    /// What stands there.
+    pub piece: Piece,
+}
+
+/// What stands at a path of an image.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// A file or a tree of the source.
+    Copied {
+        /// Which.
+        source: SourcePath,
+        /// What is taken of it.
+        selection: Selection,
+        /// Whose it is, with its directories.
+        owner: Owner,
+    },
+    /// A file.
+    Written {
+        /// What it holds.
+        text: String,
+        /// Its permission bits.
+        mode: u32,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// A symbolic link.
+    Linked {
+        /// Where it leads; short enough for a USTAR archive.
+        target: String,
+    },
+    /// A directory.
+    EmptyDirectory {
+        /// Its permission bits.
+        mode: u32,
+        /// Whose it is.
+        owner: Owner,
+    },
+}

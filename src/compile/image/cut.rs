@@ -1,0 +1,128 @@
+//! Large pieces of an image → several layers each.
+//!
+//! A piece is cut where the names of its files say so, and not by counting: a file that comes, goes or changes touches the layer that it
+//! is in, and perhaps the one beside it, whatever becomes of all others.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use super::place::{Content, Entries, Entry};
+use crate::bundle::digest::Digest;
+use crate::compile::host::MAX_LAYERS;
+
+/// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many.
+const SMALLEST: u64 = 1 << 20;
+
+/// Cuts the pieces of an image into its layers, each piece by itself: into as many as an image may have, but into none for the sake of it.
+pub(super) fn cut<'a>(pieces: &[Entries<'a>]) -> Vec<Entries<'a>> {
+    // Powers of two, so that it stays what it is while an image grows.
+    let mut target = SMALLEST;
+    loop {
+        let layers: Vec<Entries<'a>> = pieces.iter().flat_map(|piece| cut_piece(piece, target)).collect();
+        if layers.len() <= MAX_LAYERS.max(pieces.len()) {
+            return layers;
+        }
+        target *= 2;
+    }
+}
+
+/// A layer ends before a file as often as that is large, measured by `target`; which ones, their paths decide.
+fn cut_piece<'a>(piece: &Entries<'a>, target: u64) -> Vec<Entries<'a>> {
+    let mut layers = vec![Entries::new()];
+    for (path, entry) in piece {
+        let dice = Digest::of(path.as_str().as_bytes()).first_u64();
+        let ends = u128::from(dice) * u128::from(target) < u128::from(size(entry)) << 64;
+        match layers.last_mut().filter(|layer| !ends || layer.is_empty()) {
+            Some(layer) => drop(layer.insert(path.clone(), *entry)),
+            None => layers.push(Entries::from([(path.clone(), *entry)])),
+        }
+    }
+    layers
+}
+
+fn size(entry: &Entry<'_>) -> u64 {
+    match entry.content {
+        Content::File(file) => file.size,
+        Content::Text(text) => text.len() as u64,
+        Content::Directory | Content::Link(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bundle::names::BundlePath;
+    use crate::compile::owner::Owner;
+    use crate::compile::payload::PayloadFile;
+
+    fn piece(sizes: &BTreeMap<String, u64>) -> Vec<(BundlePath, PayloadFile)> {
+        let file = |(path, size): (&String, &u64)| {
+            let mut file = PayloadFile::of(None, false, b"", "/nowhere");
+            file.size = *size;
+            (path.parse().unwrap(), file)
+        };
+        sizes.iter().map(file).collect()
+    }
+
+    fn entries(files: &[(BundlePath, PayloadFile)]) -> Entries<'_> {
+        let entry = |file| Entry { owner: Owner::ROOT, mode: 0o644, content: Content::File(file) };
+        files.iter().map(|(path, file)| (path.clone(), entry(file))).collect()
+    }
+
+    /// The paths of each layer of an image with one piece, which has these files.
+    fn layers(sizes: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
+        let piece = piece(sizes);
+        cut(&[entries(&piece)]).iter().map(|layer| layer.keys().map(ToString::to_string).collect()).collect()
+    }
+
+    fn sizes(count: u32, size: u64) -> BTreeMap<String, u64> {
+        (0..count).map(|number| (format!("s{}/p{number}", number / 100), size)).collect()
+    }
+
+    #[test]
+    fn a_small_piece_is_one_layer_and_a_large_one_several() {
+        assert_eq!(layers(&sizes(20, 1000)).len(), 1);
+        let large = layers(&sizes(5000, 10_000)).len();
+        assert!((20..=MAX_LAYERS).contains(&large), "{large}");
+        assert_eq!(layers(&sizes(1, 1 << 40)).len(), 1, "a file is never cut");
+    }
+
+    #[test]
+    fn pieces_are_never_mixed() {
+        let pieces: Vec<_> =
+            (0..70).map(|number| piece(&BTreeMap::from([(format!("f{number}"), 1)]))).collect();
+        let placed = |piece: &Vec<(BundlePath, PayloadFile)>| -> Vec<BundlePath> {
+            piece.iter().map(|(path, _)| path.clone()).collect()
+        };
+        let all: Vec<Entries<'_>> = pieces.iter().map(|piece| entries(piece)).collect();
+        let layers: Vec<Vec<BundlePath>> =
+            cut(&all).into_iter().map(|layer| layer.into_keys().collect()).collect();
+        assert_eq!(layers, pieces.iter().map(placed).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_file_touches_two_layers_at_most() {
+        let mut sizes = sizes(5000, 10_000);
+        let before = layers(&sizes);
+        for (path, size) in [("s20/p2050", 10_100), ("s20/new", 3_000), ("a", 1)] {
+            sizes.insert(path.to_owned(), size);
+            let after = layers(&sizes);
+            let other = after.iter().filter(|layer| !before.contains(layer)).count();
+            assert!(other <= 2, "{path}: {other} layers are other ones");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_the_order_stays(
+            sizes in prop::collection::btree_map("[a-c]{1,3}/[a-z]{1,6}", 0..(8u64 << 20), 1..200),
+        ) {
+            let layers = layers(&sizes);
+            prop_assert!(layers.len() <= MAX_LAYERS && layers.iter().all(|layer| !layer.is_empty()));
+            let all: Vec<String> = layers.concat();
+            prop_assert_eq!(all, sizes.into_keys().collect::<Vec<_>>());
+        }
+    }
+}

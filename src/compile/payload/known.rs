@@ -1,0 +1,235 @@
+//! The digests of files that were read before: a file whose identity did not change is not read again.
+//!
+//! What a file system tells of a file is believed as git believes it: size, mode, inode and both times. A file that changed so shortly
+//! before it was looked at that it may change again within the same tick of a clock is not kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, Metadata};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::Payloads;
+use crate::bundle::digest::Digest;
+
+/// Changes when the file means something else.
+const FORMAT: &str = "rick known 1";
+/// What is younger than this when it is looked at may change without showing. The coarsest clock of a file system that is in use has
+/// two seconds.
+const TICK: Duration = Duration::from_secs(2);
+
+/// What tells a file from what it was or will be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    size: u64,
+    mode: u32,
+    inode: u64,
+    /// In nanoseconds since 1970, like the next: until the year 2262.
+    modified: i64,
+    changed: i64,
+}
+
+impl Identity {
+    /// That of a file of which this is known.
+    pub fn of(metadata: &Metadata) -> Self {
+        let time = |seconds: i64, nanoseconds: i64| {
+            seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+        };
+        Self {
+            size: metadata.len(),
+            mode: metadata.mode(),
+            inode: metadata.ino(),
+            modified: time(metadata.mtime(), metadata.mtime_nsec()),
+            changed: time(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The digests of files, by their places.
+#[derive(Debug, Default)]
+pub struct Known {
+    file: Option<PathBuf>,
+    /// What the file said.
+    text: String,
+    digests: BTreeMap<PathBuf, (Identity, Digest)>,
+    /// In nanoseconds since 1970: what changed after this may change again and look the same.
+    settled: i64,
+}
+
+impl Known {
+    /// What is kept in `file`. Nothing, if it is not there, or damaged.
+    pub fn at(file: &Path) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH + TICK).unwrap_or_default();
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Self {
+            file: Some(file.to_owned()),
+            digests: parse(&text).unwrap_or_default(),
+            settled: i64::try_from(now.as_nanos()).unwrap_or_default(),
+            text,
+        }
+    }
+
+    /// The digest of the file at `place`, if that is the file which is known.
+    pub(super) fn digest(&self, place: &Path, identity: &Identity) -> Option<Digest> {
+        let (known, digest) = self.digests.get(place)?;
+        (known == identity).then_some(*digest)
+    }
+
+    /// Keeps what was found out since, if that can be done: it only saves time.
+    pub fn keep(&self, payloads: &Payloads) {
+        let Some(file) = &self.file else { return };
+        let text = self.text_of(payloads);
+        if text == self.text {
+            return;
+        }
+        let write = || {
+            let folder = file.parent()?;
+            fs::create_dir_all(folder).ok()?;
+            let mut new = NamedTempFile::new_in(folder).ok()?;
+            new.write_all(text.as_bytes()).ok()?;
+            new.persist(file).ok()
+        };
+        // A cache that cannot be written is none.
+        let _ = write();
+    }
+
+    fn text_of(&self, payloads: &Payloads) -> String {
+        let mut lines = BTreeMap::new();
+        for member in payloads.0.values().flatten() {
+            let Identity { size, mode, inode, modified, changed } = member.identity;
+            let is_settled = modified.max(changed) < self.settled;
+            let place = member.location.to_str().filter(|place| is_settled && !place.contains('\n'));
+            if let (Some(place), Some(digest)) = (place, member.digest()) {
+                lines.insert(place, (digest, size, mode, inode, modified, changed));
+            }
+        }
+        let mut text = String::new();
+        for (place, (digest, size, mode, inode, modified, changed)) in lines {
+            // A text takes everything.
+            let _ = writeln!(text, "{} {size} {mode} {inode} {modified} {changed} {place}", digest.hex());
+        }
+        format!("{FORMAT} {}\n{text}", Digest::of(text.as_bytes()).hex())
+    }
+}
+
+/// The first line says which format this is, and the digest of the others; each of them names a file.
+fn parse(text: &str) -> Option<BTreeMap<PathBuf, (Identity, Digest)>> {
+    let (first, rest) = text.split_once('\n')?;
+    let digest = first.strip_prefix(FORMAT)?.trim_start();
+    if Digest::from_hex(digest)? != Digest::of(rest.as_bytes()) {
+        return None;
+    }
+    rest.lines().map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<(PathBuf, (Identity, Digest))> {
+    let mut words = line.splitn(7, ' ');
+    let digest = Digest::from_hex(words.next()?)?;
+    let identity = Identity {
+        size: words.next()?.parse().ok()?,
+        mode: words.next()?.parse().ok()?,
+        inode: words.next()?.parse().ok()?,
+        modified: words.next()?.parse().ok()?,
+        changed: words.next()?.parse().ok()?,
+    };
+    Some((PathBuf::from(words.next()?), (identity, digest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::compile::payload;
+    use crate::compile::source::{SourcePath, Span};
+
+    const OLD: Duration = Duration::from_secs(100);
+
+    struct Scene {
+        root: TempDir,
+        cache: PathBuf,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir(root.path().join("site")).unwrap();
+            let cache = root.path().join("cache/known");
+            Self { root, cache }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.root.path().join("site").join(name), text).unwrap();
+        }
+
+        /// Looks as one does so much later; gives how many digests were known, and keeps all.
+        fn look(&self, later: Duration) -> usize {
+            let mut known = Known::at(&self.cache);
+            known.settled += i64::try_from(later.as_nanos()).unwrap();
+            let span = Span { file: SourcePath("x.star".to_owned()), start: 0, end: 0 };
+            let wanted = [(SourcePath("site".to_owned()), span)].into_iter();
+            let (payloads, findings) = payload::find(self.root.path(), wanted, &known);
+            assert!(findings.is_empty(), "{findings:?}");
+            let files = || payloads.0.values().flatten();
+            let count = files().filter(|file| file.digest().is_some()).count();
+            for file in files() {
+                assert_eq!(file.hash().unwrap(), Digest::of(&fs::read(&file.location).unwrap()));
+            }
+            known.keep(&payloads);
+            count
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_read_again() {
+        let scene = Scene::new();
+        scene.write("a", "1");
+        scene.write("with space", "2");
+        assert_eq!(scene.look(OLD), 0);
+        assert_eq!(scene.look(OLD), 2);
+        scene.write("a", "3");
+        assert_eq!(scene.look(OLD), 1, "the other is known");
+        fs::rename(scene.root.path().join("site/a"), scene.root.path().join("site/b")).unwrap();
+        assert_eq!(scene.look(OLD), 1, "it is somewhere else");
+    }
+
+    #[test]
+    fn the_time_that_a_file_says_it_was_written_is_not_enough() {
+        let scene = Scene::new();
+        scene.write("a", "1");
+        scene.look(OLD);
+        let path = scene.root.path().join("site/a");
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        scene.write("a", "2");
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert_eq!(scene.look(OLD), 0);
+    }
+
+    #[test]
+    fn what_just_changed_may_change_again() {
+        let scene = Scene::new();
+        scene.write("a", "1");
+        scene.look(Duration::ZERO);
+        assert_eq!(scene.look(Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_believed() {
+        let scene = Scene::new();
+        scene.write("a", "1");
+        scene.look(OLD);
+        let good = fs::read_to_string(&scene.cache).unwrap();
+        for bad in ["", "x", &good.replace("rick known 1", "rick known 2"), &good.replacen('0', "1", 1)] {
+            fs::write(&scene.cache, bad).unwrap();
+            assert_eq!(scene.look(OLD), 0);
+        }
+        assert_eq!(scene.look(OLD), 1, "it was written anew");
+    }
+}
