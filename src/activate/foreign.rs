@@ -149,7 +149,11 @@ impl Listed {
     fn of(state: &State, directories: &[&'static str]) -> Result<Self> {
         let list = |directory: &&'static str| {
             let names = match fs::read_dir(state.on_host(directory)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    Ok(BTreeSet::new())
+                }
                 entries => entries.and_then(|all| all.map(|entry| Ok(entry?.file_name())).collect()),
             };
             Ok((*directory, names.with_context(|| format!("cannot read {directory}"))?))

@@ -414,8 +414,12 @@ mod tests {
             refuse(&story);
         }
         fs::write(&needs, whole).unwrap();
+        // An older activator wrote no list: then the links say it.
         fs::remove_file(state.generation(2).join(generation::NEEDS)).unwrap();
+        let known = find(&state, &story.host, 0).unwrap();
+        fs::remove_file(state.generation(2).join("objects/app")).unwrap();
         refuse(&story);
+        assert_eq!(known.generations, [1, 2]);
         // A switch is a switch, though nothing is collected after it.
         assert_eq!(story.activate(&build(5, 5)).generation, 5);
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::check::objects_of;
 use super::desired::Desired;
 use super::marks::Marks;
 use super::refusal::{Refusal, refuse};
@@ -72,8 +74,25 @@ impl Needs {
     }
 
     fn of(directory: &Path, number: u32) -> Result<Self> {
-        let bytes = read_file(directory, number, NEEDS)?;
-        serde_json::from_slice(&bytes).map_err(|why| damaged(number, &format!("{NEEDS}: {why}")).into())
+        match durable::read_if_there(&directory.join(NEEDS))? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|why| damaged(number, &format!("{NEEDS}: {why}")).into()),
+            None => Self::gathered(directory, number),
+        }
+    }
+
+    /// Those of a generation that is older than the list.
+    fn gathered(directory: &Path, number: u32) -> Result<Self> {
+        let manifest = read_content(directory, number)?.manifest;
+        let digest = |name: Label| {
+            let link = directory.join("objects").join(name.as_str());
+            let target = durable::read_link_if_there(&link)?;
+            let hex = target.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+            let astray = || damaged(number, &format!("{} does not lead into the store", link.display()));
+            Ok((name, hex.and_then(Digest::from_hex).ok_or_else(astray)?))
+        };
+        let objects = objects_of(&manifest).into_keys().map(digest).collect::<Result<_>>()?;
+        Ok(Self { objects, images: manifest.images.values().copied().collect() })
     }
 }
 

@@ -16,6 +16,8 @@ const END: [u8; 1024] = [0; 1024];
 const MAX_SIZE: u64 = (1 << 33) - 1;
 
 const ZSTD_LEVEL: i32 = 3;
+/// 1.5.7.
+const ZSTD_VERSION: u32 = 10507;
 const GZIP_LEVEL: CompressionLvl = match CompressionLvl::new(6) {
     Ok(level) => level,
     Err(_) => panic!("libdeflate has levels up to 12"),
@@ -233,6 +235,10 @@ impl Chunks {
     fn new(codec: Codec) -> io::Result<Self> {
         let (size, compressor) = match codec {
             Codec::Zstd => {
+                // Whoever builds rick may link another one, which makes other bytes.
+                if zstd::zstd_safe::version_number() != ZSTD_VERSION {
+                    return Err(io::Error::other("this rickbuild is built with another zstd than 1.5.7"));
+                }
                 let encoder = zstd::Encoder::new(BlobWriter::default(), ZSTD_LEVEL)?;
                 (128 << 10, Compressor::Zstd(Box::new(encoder)))
             }

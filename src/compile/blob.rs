@@ -39,10 +39,10 @@ impl Blob {
         Self { digest, size, body: Body::Memory(Arc::new(bytes)) }
     }
 
-    /// The blob in a file, if the file is there and holds what it should; `is_sound`: that is known. Whoever copies it looks in any case.
-    pub(crate) fn stored(path: PathBuf, digest: Digest, size: u64, is_sound: bool) -> Option<Self> {
+    /// The blob in a file, if the file is there and holds what it should.
+    pub(crate) fn stored(path: PathBuf, digest: Digest, size: u64) -> Option<Self> {
         let blob = Self { digest, size, body: Body::Stored(path) };
-        (is_sound || blob.copy(&mut io::sink()).is_ok()).then_some(blob)
+        blob.copy(&mut io::sink()).is_ok().then_some(blob)
     }
 
     /// Writes the bytes to `out`.
@@ -134,10 +134,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "abc").unwrap();
-        let blob = Blob::stored(path.clone(), Digest::of(b"abc"), 3, false).unwrap();
-        assert!(Blob::stored(path.clone(), Digest::of(b"abd"), 3, false).is_none());
+        let blob = Blob::stored(path.clone(), Digest::of(b"abc"), 3).unwrap();
+        assert!(Blob::stored(path.clone(), Digest::of(b"abd"), 3).is_none());
         std::fs::write(&path, "ab").unwrap();
         assert!(blob.copy(&mut Vec::new()).is_err());
-        assert!(Blob::stored(folder.path().join("y"), Digest::of(b""), 0, false).is_none());
+        assert!(Blob::stored(folder.path().join("y"), Digest::of(b""), 0).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! From lowered hosts and built images to an OCI image layout, as a tar stream.
+//! From lowered hosts and built images to an OCI image layout, as a tar stream or a directory.
 //!
 //! [`assemble`] computes everything; [`Layout::write`] then cannot fail for any reason but the output's, so that a reader never
 //! sees the beginning of a bundle that could not be made. The order of the files is part of the format: see [`crate::bundle`].
@@ -19,6 +19,7 @@ use super::lower::{Content, Lowered, image_reference};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
+use crate::durable;
 
 /// The file name of the host layer, for tools that unpack artifacts.
 const LAYER_TITLE: &str = "host.tar.gz";
@@ -56,19 +57,25 @@ impl Layout {
 }
 
 impl Layout {
-    /// Writes the layout into a directory, where the blobs of earlier ones may lie: those that are there are not written again, nor are
-    /// others removed. `index.json` comes last, and whoever reads meanwhile has the one before.
+    /// Writes the layout into a directory, durably. The blobs of earlier ones may lie there: those that are sound are not written again, nor
+    /// are others removed. `index.json` comes last, and whoever reads meanwhile has the one before.
     ///
     /// # Errors
     /// What the file system says.
     pub fn write_directory(&self, directory: &Path) -> io::Result<()> {
-        let (indexes, others): (Vec<_>, Vec<_>) =
-            self.files.iter().partition(|(path, _)| path == INDEX || path == DOCKER_MANIFEST);
-        let is_blob = |path: &str| path.starts_with("blobs/");
-        for (path, blob) in others.into_iter().chain(indexes) {
+        let rank = |path: &str| match path {
+            INDEX => 2,
+            DOCKER_MANIFEST => 1,
+            _ => 0,
+        };
+        let mut files: Vec<_> = self.files.iter().collect();
+        files.sort_by_key(|(path, _)| rank(path));
+        if files.iter().all(|(path, _)| path != DOCKER_MANIFEST) {
+            durable::remove_file_if_there(&directory.join(DOCKER_MANIFEST)).map_err(io::Error::other)?;
+        }
+        for (path, blob) in files {
             let place = directory.join(path);
-            let found = fs::symlink_metadata(&place);
-            if is_blob(path) && found.is_ok_and(|found| found.is_file() && found.len() == blob.size) {
+            if Blob::stored(place.clone(), blob.digest, blob.size).is_some() {
                 continue;
             }
             let folder = place.parent().unwrap_or(directory);
@@ -76,6 +83,7 @@ impl Layout {
             let mut file =
                 tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
             blob.copy(file.as_file_mut())?;
+            file.as_file().sync_all()?;
             file.persist(&place)?;
         }
         Ok(())
@@ -85,7 +93,7 @@ impl Layout {
 /// Puts hosts and their images together.
 ///
 /// # Errors
-/// A payload that changed since it was hashed, or a full disk.
+/// A payload that changed since its digest was taken, or a full disk.
 pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
     let artifacts: Vec<HostArtifact> =
         hosts.iter().map(|(lowered, _)| host_artifact(lowered)).collect::<Result<_, _>>()?;

@@ -6,7 +6,7 @@
 //! 4. [`image`]: image definitions → OCI layers, configs and manifests.
 //! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
 //!    that quotes and escapes.
-//! 6. [`emit`]: everything → an OCI image layout, as a tar stream.
+//! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory.
 //!
 //! `check`, `lower` and `render` are pure, by lint: they read no file, no clock and no environment.
 
@@ -97,6 +97,15 @@ pub struct Compiled {
 /// # Errors
 /// What the machine says: a full disk, a file that changed meanwhile. Findings of lowering are bugs of `check`.
 pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
+    let built = build(checked, cache, serial);
+    match built {
+        Ok(_) => checked.known.keep(&checked.payloads),
+        Err(_) => checked.known.forget(),
+    }
+    built
+}
+
+fn build(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
     let mut hosts = Vec::new();
     read_files(checked)?;
     for host in &checked.hosts {
@@ -109,7 +118,6 @@ pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> 
         lowered.manifest.serial = serial;
         hosts.push((lowered, images));
     }
-    checked.known.keep(&checked.payloads);
     Ok(Compiled { hosts })
 }
 

@@ -1,5 +1,5 @@
 //! Payload files: what modules and environments ship byte for byte. This stage finds them; nothing is held in memory. Their digests are
-//! [`known`] from an earlier build, or from when they are first read: no file is read twice.
+//! [`known`] from an earlier build, or from when they are first read.
 //!
 //! Confined to the source root: neither `..` nor a symbolic link leads out. Of what the disk says about a file, its content and
 //! whether its owner may execute it are believed (both of which git keeps), nothing else.

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use rick::bundle::digest::Digest;
 use rick::bundle::ustar::Reader;
@@ -137,7 +137,7 @@ impl Bundle {
         let manifest: Value = changed.json(&path_of(&entry["digest"]));
         let (config, layer) = (&manifest["config"]["digest"], &manifest["layers"][0]["digest"]);
         let mut tar = Vec::new();
-        GzDecoder::new(changed.entry(&path_of(layer)).bytes.as_slice()).read_to_end(&mut tar).unwrap();
+        MultiGzDecoder::new(changed.entry(&path_of(layer)).bytes.as_slice()).read_to_end(&mut tar).unwrap();
         let mut part = HostPart { manifest: changed.json(&path_of(config)), files: unpack(&tar) };
         let before = part.files.clone();
         change(&mut part);

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use tempfile::TempDir;
 
 use super::*;
@@ -163,7 +163,7 @@ fn the_host_layer_holds_exactly_the_files_of_the_manifest() {
     let index: Index = serde_json::from_slice(&files[1].1).unwrap();
     let host: Manifest = serde_json::from_slice(blob(&files, index.manifests[0].digest)).unwrap();
     let manifest = HostManifest::parse(blob(&files, host.config.digest)).unwrap();
-    let mut reader = Reader::new(GzDecoder::new(blob(&files, host.layers[0].digest)));
+    let mut reader = Reader::new(MultiGzDecoder::new(blob(&files, host.layers[0].digest)));
     let mut found = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
         assert_eq!(manifest.files[&entry.path].mode, entry.mode);

@@ -1,12 +1,12 @@
 //! Layers that were packed before: what goes in decides what comes out, so it need not be compressed again.
 //!
 //! ```text
-//! layers/KEY      {"diff_id": …, "digest": …, "size": …, "seen": …}
+//! layers/KEY      {"diff_id": …, "digest": …, "size": …}
 //! blobs/DIGEST    the compressed layer
 //! ```
 //!
-//! A cache may be deleted at any time, be damaged or be read-only: what is read from it is hashed first, unless the file is the one that
-//! was written; what does not fit is made anew, and what cannot be kept is not kept. Nothing about it fails a build.
+//! A cache may be deleted at any time, be damaged or be read-only: what is read from it is hashed first, what does not fit is made
+//! anew, and what cannot be kept is not kept. Nothing about it fails a build.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,7 +19,6 @@ use crate::bundle::digest::Digest;
 use crate::bundle::oci;
 use crate::compile::archive::{Codec, Packed};
 use crate::compile::blob::Blob;
-use crate::compile::payload::known::Identity;
 
 /// A directory of packed layers.
 pub(super) struct Cache {
@@ -33,8 +32,6 @@ struct Record {
     diff_id: Digest,
     digest: Digest,
     size: u64,
-    /// The file of the blob when it was written.
-    seen: Option<Identity>,
 }
 
 impl Cache {
@@ -47,9 +44,7 @@ impl Cache {
     pub(super) fn get(&self, key: Digest, codec: Codec) -> Option<Packed> {
         let record = fs::read(self.layers.join(key.hex())).ok()?;
         let record: Record = serde_json::from_slice(&record).ok()?;
-        let path = self.blobs.join(record.digest.hex());
-        let is_seen = record.seen.is_some() && record.seen == identity(&path);
-        let blob = Blob::stored(path, record.digest, record.size, is_seen)?;
+        let blob = Blob::stored(self.blobs.join(record.digest.hex()), record.digest, record.size)?;
         Some(Packed { blob, codec, diff_id: record.diff_id })
     }
 
@@ -57,15 +52,10 @@ impl Cache {
     pub(super) fn put(&self, key: Digest, packed: &Packed) {
         let Blob { digest, size, .. } = packed.blob;
         let _ = write(&self.blobs, digest, |file| packed.blob.copy(file)).and_then(|()| {
-            let seen = identity(&self.blobs.join(digest.hex()));
-            let record = oci::canonical_json(&Record { diff_id: packed.diff_id, digest, size, seen })?;
+            let record = oci::canonical_json(&Record { diff_id: packed.diff_id, digest, size })?;
             write(&self.layers, key, |file| file.write_all(&record))
         });
     }
-}
-
-fn identity(path: &Path) -> Option<Identity> {
-    fs::symlink_metadata(path).ok().map(|found| Identity::of(&found))
 }
 
 /// Writes a file whole or not at all. It may still be lost with the power: a reader checks it.

@@ -1,7 +1,8 @@
 //! Large pieces of an image → several layers each.
 //!
 //! A piece is cut where the names of its files say so, and not by counting: a file that comes, goes or changes touches the layer that it
-//! is in, and perhaps the one beside it, whatever becomes of all others.
+//! is in, and perhaps the one beside it, whatever becomes of all others. The one exception: an image that grows to more than 60 layers is cut
+//! anew, into half as many.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::place::{Content, Entries, Entry};
@@ -11,13 +12,16 @@ use crate::compile::host::MAX_LAYERS;
 /// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many.
 const SMALLEST: u64 = 1 << 20;
 
+/// Far above all that files have: no name is such that it has to end a layer even here.
+const LARGEST: u64 = 1 << 62;
+
 /// Cuts the pieces of an image into its layers, each piece by itself: into as many as an image may have, but into none for the sake of it.
 pub(super) fn cut<'a>(pieces: &[Entries<'a>]) -> Vec<Entries<'a>> {
     // Powers of two, so that it stays what it is while an image grows.
     let mut target = SMALLEST;
     loop {
         let layers: Vec<Entries<'a>> = pieces.iter().flat_map(|piece| cut_piece(piece, target)).collect();
-        if layers.len() <= MAX_LAYERS.max(pieces.len()) {
+        if layers.len() <= MAX_LAYERS.max(pieces.len()) || target > LARGEST {
             return layers;
         }
         target *= 2;

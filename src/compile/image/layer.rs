@@ -26,6 +26,8 @@ pub(super) fn pack(entries: &Entries<'_>, codec: Codec, cache: Option<&Cache>) -
     // What was read is known now.
     if let (Some(cache), Some(key)) = (cache, key(entries, codec)?) {
         cache.put(key, &packed);
+        // From there, so that not all layers of all images wait in memory.
+        return Ok(cache.get(key, codec).unwrap_or(packed));
     }
     Ok(packed)
 }

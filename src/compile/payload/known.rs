@@ -1,6 +1,6 @@
 //! The digests of files that were read before: a file whose identity did not change is not read again.
 //!
-//! What a file system tells of a file is believed as git believes it: size, mode, inode and both times. A file that changed so shortly
+//! What a file system tells of a file is believed as git believes it: size, mode, device, inode and both times. A file that changed so shortly
 //! before it was looked at that it may change again within the same tick of a clock is not kept.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::Payloads;
@@ -24,10 +23,11 @@ const FORMAT: &str = "rick known 1";
 const TICK: Duration = Duration::from_secs(2);
 
 /// What tells a file from what it was or will be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     size: u64,
     mode: u32,
+    device: u64,
     inode: u64,
     /// In nanoseconds since 1970, like the next: until the year 2262.
     modified: i64,
@@ -43,6 +43,7 @@ impl Identity {
         Self {
             size: metadata.len(),
             mode: metadata.mode(),
+            device: metadata.dev(),
             inode: metadata.ino(),
             modified: time(metadata.mtime(), metadata.mtime_nsec()),
             changed: time(metadata.ctime(), metadata.ctime_nsec()),
@@ -98,20 +99,31 @@ impl Known {
         let _ = write();
     }
 
+    /// Forgets all of it, after a build that failed: a file that is not what it was taken for is read by the next.
+    pub fn forget(&self) {
+        if let Some(file) = &self.file {
+            let _ = fs::remove_file(file);
+        }
+    }
+
     fn text_of(&self, payloads: &Payloads) -> String {
         let mut lines = BTreeMap::new();
         for member in payloads.0.values().flatten() {
-            let Identity { size, mode, inode, modified, changed } = member.identity;
+            let Identity { size, mode, device, inode, modified, changed } = member.identity;
             let is_settled = modified.max(changed) < self.settled;
             let place = member.location.to_str().filter(|place| is_settled && !place.contains('\n'));
             if let (Some(place), Some(digest)) = (place, member.digest()) {
-                lines.insert(place, (digest, size, mode, inode, modified, changed));
+                lines.insert(place, (digest, size, mode, device, inode, modified, changed));
             }
         }
         let mut text = String::new();
-        for (place, (digest, size, mode, inode, modified, changed)) in lines {
+        for (place, (digest, size, mode, device, inode, modified, changed)) in lines {
             // A text takes everything.
-            let _ = writeln!(text, "{} {size} {mode} {inode} {modified} {changed} {place}", digest.hex());
+            let _ = writeln!(
+                text,
+                "{} {size} {mode} {device} {inode} {modified} {changed} {place}",
+                digest.hex()
+            );
         }
         format!("{FORMAT} {}\n{text}", Digest::of(text.as_bytes()).hex())
     }
@@ -128,11 +140,12 @@ fn parse(text: &str) -> Option<BTreeMap<PathBuf, (Identity, Digest)>> {
 }
 
 fn parse_line(line: &str) -> Option<(PathBuf, (Identity, Digest))> {
-    let mut words = line.splitn(7, ' ');
+    let mut words = line.splitn(8, ' ');
     let digest = Digest::from_hex(words.next()?)?;
     let identity = Identity {
         size: words.next()?.parse().ok()?,
         mode: words.next()?.parse().ok()?,
+        device: words.next()?.parse().ok()?,
         inode: words.next()?.parse().ok()?,
         modified: words.next()?.parse().ok()?,
         changed: words.next()?.parse().ok()?,

@@ -26,7 +26,7 @@ const ROOT: &str = "0:0";
 /// Container images.
 #[starlark_module]
 pub(super) fn images(builder: &mut GlobalsBuilder) {
-    /// A container image: one layer for each entry of `layers`, a path in the image → a path of the source, or what `copied()`,
+    /// A container image: at least one layer for each entry of `layers`, a path in the image → a path of the source, or what `copied()`,
     /// `written()`, `linked()` or `empty_directory()` gave. The rest is what a container of it is like unless it is told otherwise.
     /// `ref` names it in Quadlets.
     fn image<'v>(
