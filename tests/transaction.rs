@@ -110,8 +110,9 @@ fn a_switch_goes_on_without_the_one_who_called() {
     require_hosts!();
     let (host, tree) = settled();
 
-    // The session ends in the middle.
-    describe(&tree, &ab("Environment=N=1", "ExecStartPre=/bin/sleep 2"));
+    // The session ends in the middle, and the switch is not over before that was seen.
+    let until_told = "ExecStartPre=/bin/sh -c 'until test -e /run/go-on; do sleep 0.1; done'";
+    describe(&tree, &ab("Environment=N=1", until_told));
     push(&host, &tree, "lab");
     let mut session =
         host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::null()).spawn().unwrap();
@@ -121,6 +122,7 @@ fn a_switch_goes_on_without_the_one_who_called() {
     session.wait().unwrap();
     let second = run(&host, &[]);
     assert!(ends_with(&second, 1).contains("another rick-activate is running"));
+    host.ok(&["touch", "/run/go-on"]);
     wait_for("the end of the switch", || !is_under_way(&host));
     assert_eq!(host.property("b.service", "ActiveState"), "active");
     assert_eq!(current(&host), "gens/2");
