@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::item::{Content, Handling, Os, Sections};
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
-pub use image::{Architecture, Image, Layer, MAX_LAYERS, Piece, Settings};
+pub use image::{Architecture, Base, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
 
 /// Everything that one host gets.
 #[derive(Clone, Debug)]

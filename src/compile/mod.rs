@@ -22,7 +22,9 @@ mod ini;
 pub mod item;
 pub mod keys;
 pub mod lower;
+pub mod members;
 pub mod options;
+pub mod outside;
 pub mod owner;
 pub mod path_pattern;
 pub mod payload;
@@ -156,7 +158,7 @@ fn read_files(checked: &Checked) -> anyhow::Result<()> {
 
 /// Finds every payload; what is wrong with one is said with the service that wants it.
 fn find_payloads(root: &Path, evaluation: &Evaluation, known: &Known) -> (Payloads, Vec<Finding>) {
-    let wanted: Vec<_> = evaluation.payloads().collect();
+    let wanted = evaluation.payloads();
     let (payloads, mut findings) =
         payload::find(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())), known);
     let service_of =

@@ -18,7 +18,8 @@ use rayon::prelude::*;
 
 use super::archive::Packed;
 use super::blob::Blob;
-use super::host::{Host, Image};
+use super::host::{Host, Image, Layer, Piece, Source};
+use super::members::Members;
 use super::payload::Payloads;
 use crate::bundle::digest::Digest;
 use crate::bundle::names::Label;
@@ -58,12 +59,27 @@ pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyh
 }
 
 fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
-    let layers = place::place(image, payloads)?;
+    let members: Vec<Members<'_>> =
+        image.layers.iter().map(|layer| members(layer, payloads)).collect::<Result<_, _>>()?;
+    let layers = place::place(image, &members)?;
     let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, image.codec, cache)).collect();
     let layers: Vec<Packed> = packed.into_iter().collect::<Result<_, _>>()?;
     let config = Blob::of(config::render(image, &layers)?);
     let manifest = Blob::of(manifest(image, &config, &layers)?);
     Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
+}
+
+/// What the source of a layer holds, if it has one.
+fn members<'a>(layer: &Layer, payloads: &'a Payloads) -> anyhow::Result<Members<'a>> {
+    match &layer.piece {
+        Piece::Copied { source: Source::Tree(source), .. } => {
+            let files =
+                payloads.0.get(source).with_context(|| format!("the payload `{source}` was not read"))?;
+            Ok(Members { files: files.into(), links: Vec::new() })
+        }
+        Piece::Copied { .. } => anyhow::bail!("not yet"),
+        Piece::Written { .. } | Piece::Linked { .. } | Piece::EmptyDirectory { .. } => Ok(Members::default()),
+    }
 }
 
 fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::compile::archive::Codec;
-use crate::compile::host::{Architecture, Layer, Piece, Settings};
+use crate::compile::host::{Architecture, Settings};
 use crate::compile::payload::{self, known::Known};
 use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
@@ -31,7 +31,7 @@ fn layer(path: &str, piece: Piece) -> Layer {
 }
 
 fn copied(path: &str, owner: &str, selection: Selection) -> Piece {
-    Piece::Copied { source: source(path), selection, owner: owner.parse().unwrap() }
+    Piece::Copied { source: Source::Tree(source(path)), selection, owner: owner.parse().unwrap() }
 }
 
 fn whole(path: &str) -> Piece {
@@ -51,6 +51,7 @@ fn of_layers(layers: Vec<Layer>) -> Image {
     Image {
         architecture: Architecture::Amd64,
         codec: Codec::Zstd,
+        base: None,
         layers,
         settings,
         annotations: BTreeMap::new(),

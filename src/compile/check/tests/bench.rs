@@ -208,6 +208,7 @@ pub(super) fn an_image(name: &str) -> Image {
         name: name.into(),
         platform: "linux/amd64".into(),
         compression: "zstd".into(),
+        base: None,
         layers: vec![a_layer("/x", Piece::Copied(copied("x")))],
         entrypoint: vec!["/x".into()],
         command: vec![],
