@@ -4,6 +4,7 @@
 //! answers like it; authentik's has an outpost that signs everybody in as `alice`.
 
 use std::process::Output;
+use std::time::Duration;
 
 use crate::support::source::Tree;
 use crate::support::standin;
@@ -204,7 +205,18 @@ fn ask(host: &Host, address: &str, more: &[&str]) -> (String, String, String) {
     command.extend(["--resolve", "*:443:127.0.0.1", "--write-out", "\n%{http_code} %{redirect_url}"]);
     command.extend(more);
     command.push(&url);
-    let said = host.ok(&command);
+    // Caddy listens before its own authority has made the certificate of each site, and until then says so in TLS's terms.
+    const NO_CERTIFICATE_YET: Option<i32> = Some(35);
+    let mut output = host.run(&command);
+    for _ in 0..30 {
+        if output.status.code() != NO_CERTIFICATE_YET {
+            break;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        output = host.run(&command);
+    }
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
     let (text, end) = said.rsplit_once('\n').unwrap();
     let (status, location) = end.split_once(' ').unwrap();
     (status.to_owned(), location.to_owned(), text.to_owned())

@@ -34,6 +34,8 @@ pub mod selection;
 pub mod show;
 pub mod similar;
 pub mod source;
+pub mod store;
+pub mod tree;
 pub mod tree_pattern;
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
-use crate::compile::host::{Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
+use crate::compile::host::{self, Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
 use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
@@ -51,9 +51,13 @@ fn host(name: &str, with_image: bool) -> Host {
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);
     if with_image {
-        let piece =
-            Piece::Copied { source: source("whoami"), selection: Selection::default(), owner: Owner::ROOT };
+        let piece = Piece::Copied {
+            source: host::Source::Tree(source("whoami")),
+            selection: Selection::default(),
+            owner: Owner::ROOT,
+        };
         let whoami = Image {
+            base: None,
             architecture: Architecture::Amd64,
             codec: Codec::Zstd,
             layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],

@@ -231,7 +231,7 @@ pub(super) fn a_layer(path: &str, piece: Piece) -> Layer {
 /// A source of which all is taken as it is.
 pub(super) fn copied(source: &str) -> Copied {
     let source = SourcePath(source.into());
-    Copied { source, owner: "0:0".into(), mode: None, modes: vec![], exclude: vec![] }
+    Copied { source: Source::Tree(source), owner: "0:0".into(), mode: None, modes: vec![], exclude: vec![] }
 }
 
 /// A unit of which nothing further is said.
