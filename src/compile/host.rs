@@ -6,6 +6,7 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 pub use image::{Architecture, Base, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
@@ -141,6 +142,8 @@ pub struct Quadlet {
     pub unit: UnitName,
     /// What it says. A value `localhost/NAME` of `Image=` names an image of this host; `lower` writes its digest.
     pub sections: Sections,
+    /// What `rick.lock` says of an image of a registry that it names by a tag; `lower` writes it.
+    pub pinned: Option<Digest>,
     /// The unit stands in the place of one of the distribution, knowingly.
     pub replaces: bool,
     /// What a switch does with the unit.

@@ -21,6 +21,8 @@ pub mod image;
 mod ini;
 pub mod item;
 pub mod keys;
+pub mod lock;
+pub mod lock_file;
 pub mod lower;
 pub mod members;
 pub mod options;
@@ -44,13 +46,16 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::bundle::digest::Digest;
+use check::Wanted;
 use finding::Finding;
 use image::Images;
 use item::{Content, Evaluation};
+use lock::Lock;
+use lock_file::LockFile;
 use lower::Lowered;
 use payload::known::Known;
 use payload::{PayloadFile, Payloads};
-use source::{Sources, Span};
+use source::{SourcePath, Sources, Span};
 
 /// An environment of which everything is known that can be known without building.
 pub struct Checked {
@@ -59,34 +64,53 @@ pub struct Checked {
     /// The files of the source tree that they get.
     pub payloads: Payloads,
     known: Known,
+    /// Which one everything from outside the source tree is.
+    pub lock: Lock,
+    /// What it wants from there.
+    pub wanted: Vec<Wanted>,
     /// What is wrong, and what a person should look at.
     pub findings: Vec<Finding>,
     /// The texts that the findings point into.
     pub sources: Sources,
 }
 
-/// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing. `cache` is where earlier
-/// builds kept what they know.
+/// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing, asks no network. `cache`
+/// is where earlier builds kept what they know.
 ///
 /// # Errors
 /// What the machine says, or a bug of ours. What is wrong with the source is a finding.
 pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Result<Checked> {
-    let evaluate::Outcome { evaluation, mut findings, complete } =
+    let lock_file = LockFile::read(root)?;
+    let mut checked = look(root, environment, cache, &lock_file)?;
+    // In a file that cannot be read, everything would be missing.
+    if lock_file.findings.is_empty() {
+        let missing = checked.wanted.iter().filter(|wanted| !checked.lock.knows(&wanted.outside));
+        checked.findings.extend(missing.map(|wanted| wanted.missing.clone()));
+    }
+    checked.findings.extend(lock_file.findings);
+    Ok(checked)
+}
+
+/// The same but for what is wrong with the lock, or missing there.
+fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -> anyhow::Result<Checked> {
+    let evaluate::Outcome { mut evaluation, mut findings, complete } =
         evaluate::fence::evaluate(root, environment)?;
-    let mut hosts = Vec::new();
+    evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
+    let (mut hosts, mut wanted) = (Vec::new(), Vec::new());
     let mut payloads = Payloads::default();
     let known = cache.map(|cache| known_of(cache, root, environment)).unwrap_or_default();
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
-        let (checked, found) = check::check(&evaluation);
-        findings.extend(found);
-        hosts = checked;
+        let checked = check::check(&evaluation, &lock.lock);
+        findings.extend(checked.findings);
+        (hosts, wanted) = (checked.hosts, checked.wanted);
         let (files, found) = find_payloads(root, &evaluation, &known);
         findings.extend(found);
         findings.extend(check::placed(&evaluation, &files, &PayloadFile::text));
         payloads = files;
     }
-    Ok(Checked { hosts, payloads, known, findings, sources: evaluation.sources })
+    let lock = lock.lock.clone();
+    Ok(Checked { hosts, payloads, known, lock, wanted, findings, sources: evaluation.sources })
 }
 
 /// A compiled environment.

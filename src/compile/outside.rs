@@ -233,6 +233,19 @@ impl Packages {
     }
 }
 
+impl FromStr for Packages {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let (release, names) = text.split_once(':').ok_or_else(|| {
+            let message = format!("`{}` names no packages of Debian", text.escape_debug());
+            Wrong::new(message, "write a release and packages, as in `trixie: gcc libc6-dev`")
+        })?;
+        let names: Vec<_> = names.split_ascii_whitespace().map(str::to_owned).collect();
+        Self::of(release, &names)
+    }
+}
+
 impl fmt::Display for Packages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.release)?;
@@ -306,6 +319,8 @@ mod tests {
         };
         let packages = of("trixie", &["libc6-dev", "g++", "libc6-dev"]).unwrap();
         assert_eq!(packages.to_string(), "trixie: g++ libc6-dev");
+        assert_eq!("trixie: libc6-dev g++".parse(), Ok(packages));
+        assert!("trixie".parse::<Packages>().is_err() && "trixie:".parse::<Packages>().is_err());
         assert!(of("trixie", &[]).is_err() && of("Trixie", &["gcc"]).is_err());
         for bad in ["gcc=1", "gcc:amd64", "-y", "gcc/sid", "a", "gcc-", "x y"] {
             assert!(of("trixie", &[bad]).is_err(), "{bad}");

@@ -72,6 +72,7 @@ fn host(name: &str, with_image: bool) -> Host {
             sections: ini::sections(
                 "[Container]\nImage=localhost/whoami\n[Install]\nWantedBy=multi-user.target\n",
             ),
+            pinned: None,
             replaces: false,
             handling: Handling::default(),
         });

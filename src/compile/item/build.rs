@@ -95,7 +95,7 @@ pub enum Outside<'a> {
 }
 
 /// Is told of something, and where it is asked for.
-pub(super) type Tell<'a, 'b, T> = &'b mut dyn FnMut(T, &'a Span);
+pub type Tell<'a, 'b, T> = &'b mut dyn FnMut(T, &'a Span);
 
 impl Source {
     /// Tells each file or tree of the source tree in it; `place` is where it is asked for.

@@ -64,7 +64,7 @@ impl Image {
     }
 
     /// Tells all in it that only the network has.
-    pub(super) fn outside<'a>(&'a self, tell: Tell<'a, '_, Outside<'a>>) {
+    pub fn outside<'a>(&'a self, tell: Tell<'a, '_, Outside<'a>>) {
         self.base.iter().for_each(|base| base.outside(tell));
         for layer in &self.layers {
             if let Piece::Copied(copied) = &layer.piece {
