@@ -21,6 +21,7 @@
 mod change;
 mod edit;
 mod parse;
+mod plan;
 mod pool;
 mod snapshot;
 
@@ -31,6 +32,7 @@ use super::outside::{Outside, Packages, Reference, Url};
 use crate::bundle::digest::Digest;
 pub use change::Change;
 pub use edit::Edit;
+pub use plan::{Anew, Plan};
 pub use pool::PoolPath;
 pub use snapshot::Snapshot;
 

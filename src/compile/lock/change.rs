@@ -20,6 +20,13 @@ pub struct Change {
     pub new: Option<String>,
 }
 
+impl Change {
+    /// A new entry of which nobody knows yet what it will say.
+    pub fn missing(name: String) -> Self {
+        Self { name, old: None, new: None }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;

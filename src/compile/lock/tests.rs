@@ -280,7 +280,7 @@ mod properties {
         (decoration(), all, prop::collection::vec(line, count)).prop_map(move |(above, keys, lines)| {
             let mut text = format!("{above}{header}\n");
             for (key, (above, after, quote)) in keys.into_iter().zip(lines) {
-                text += &format!("{above}{quote}{key}{quote} = \"{DIGEST}\"{after}\n");
+                text.extend([above, quote, key, quote, " = \"", DIGEST, "\"", after, "\n"]);
             }
             text
         })
