@@ -18,7 +18,10 @@
 //! say: every name in it is parsed before it means anything.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod change;
+mod edit;
 mod parse;
+mod plan;
 mod pool;
 mod snapshot;
 
@@ -27,6 +30,9 @@ use std::collections::BTreeMap;
 use super::finding::Finding;
 use super::outside::{Outside, Packages, Reference, Url};
 use crate::bundle::digest::Digest;
+pub use change::Change;
+pub use edit::Edit;
+pub use plan::{Anew, Plan};
 pub use pool::PoolPath;
 pub use snapshot::Snapshot;
 
@@ -59,6 +65,17 @@ pub struct Package {
     pub path: PoolPath,
     /// What it holds.
     pub digest: Digest,
+}
+
+/// Which one something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// The index or manifest of an image.
+    Image(Reference, Digest),
+    /// What a file holds.
+    Archive(Url, Digest),
+    /// The files of packages.
+    Packages(Packages, Resolved),
 }
 
 impl Lock {
@@ -94,6 +111,11 @@ impl Lock {
             Outside::Archive(url) => self.archives.contains_key(url),
             Outside::Packages(packages) => self.debian.contains_key(packages),
         }
+    }
+
+    /// What another lock says otherwise.
+    pub fn changes_to(&self, other: &Self) -> Vec<Change> {
+        change::between(self, other)
     }
 
     /// Everything that has an entry, in the order of the tables.

@@ -16,6 +16,7 @@ pub mod blob;
 pub mod check;
 pub mod emit;
 pub mod evaluate;
+pub mod fetch;
 pub mod finding;
 pub mod host;
 pub mod image;
@@ -41,6 +42,8 @@ pub mod source;
 pub mod store;
 pub mod tree;
 pub mod tree_pattern;
+pub mod update;
+pub mod upstream;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -73,6 +73,12 @@ impl Reference {
         &self.repository
     }
 
+    /// The same repository with a digest in place of the tag.
+    #[must_use]
+    pub fn at(&self, digest: Digest) -> Self {
+        Self { repository: self.repository.clone(), tag: None, digest: Some(digest) }
+    }
+
     /// The digest that stands in the name itself.
     pub fn digest(&self) -> Option<Digest> {
         self.digest

@@ -21,10 +21,19 @@ impl PoolPath {
         self.0.split_once('/').unwrap_or((&self.0, ""))
     }
 
-    /// The name of the package, as the file's name says it.
+    /// The file's name, which is of the package, its version and its processors.
+    pub fn file(&self) -> &str {
+        self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, file)| file)
+    }
+
+    /// The name of the package.
     pub fn package(&self) -> &str {
-        let file = self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, file)| file);
-        file.split_once('_').map_or(file, |(package, _)| package)
+        self.file().split('_').next().unwrap_or_default()
+    }
+
+    /// Its version, but for the epoch, which no file's name has.
+    pub fn version(&self) -> &str {
+        self.file().split('_').nth(1).unwrap_or_default()
     }
 }
 
@@ -39,8 +48,7 @@ impl FromStr for PoolPath {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (archive, path) = text.split_once('/').unwrap_or((text, ""));
-        // Some mirrors have `%3a` in names, where a version has a `:`.
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-._~%:".contains(&b);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-._~".contains(&b);
         let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
         let good = ARCHIVES.contains(&archive)
             && path.starts_with("pool/")
@@ -69,6 +77,7 @@ mod tests {
             ("debian-security", "pool/updates/main/o/openssl/libssl3t64_3.5.1-1+deb13u1_amd64.deb")
         );
         assert_eq!((path.as_str(), path.package()), (good, "libssl3t64"));
+        assert_eq!(path.version(), "3.5.1-1+deb13u1");
         for bad in [
             "",
             "debian",

@@ -147,3 +147,186 @@ proptest::proptest! {
         let _ = Lock::parse(&whole[..cut]);
     }
 }
+
+fn edited(text: &str, change: impl FnOnce(&mut Edit)) -> String {
+    let mut edit = Edit::of(text).unwrap();
+    change(&mut edit);
+    edit.text()
+}
+
+fn image(reference: &str) -> Pin {
+    Pin::Image(reference.parse().unwrap(), Digest::of(reference.as_bytes()))
+}
+
+fn packages(names: &str, files: &[&str]) -> Pin {
+    let package = |file: &&str| Package {
+        path: format!("debian/pool/{file}_amd64.deb").parse().unwrap(),
+        digest: Digest::of(file.as_bytes()),
+    };
+    let resolved = Resolved {
+        snapshot: "20270101T000000Z".parse().unwrap(),
+        packages: files.iter().map(package).collect(),
+    };
+    Pin::Packages(names.parse().unwrap(), resolved)
+}
+
+fn outside(pin: &Pin) -> Outside {
+    match pin {
+        Pin::Image(reference, _) => Outside::Image(reference.clone()),
+        Pin::Archive(url, _) => Outside::Archive(url.clone()),
+        Pin::Packages(packages, _) => Outside::Packages(packages.clone()),
+    }
+}
+
+#[test]
+fn a_new_file_has_its_tables_in_order() {
+    let text = edited("", |edit| {
+        edit.set(&packages("trixie: gcc", &["b_2", "a_1"]));
+        edit.set(&packages("forky: gcc", &["b_2"]));
+        edit.set(&Pin::Archive("https://example.com/x".parse().unwrap(), Digest::of(b"")));
+        edit.set(&image("docker.io/library/debian:13"));
+        edit.set(&image("docker.io/library/alpine:3"));
+    });
+    let [alpine, debian, a, b] = ["docker.io/library/alpine:3", "docker.io/library/debian:13", "a_1", "b_2"]
+        .map(|text| Digest::of(text.as_bytes()));
+    let expected = format!(
+        "\
+# What rick takes from outside this tree, and which one it is. `rickbuild lock` writes it; commit it.
+version = 1
+
+[images]
+\"docker.io/library/alpine:3\" = \"{alpine}\"
+\"docker.io/library/debian:13\" = \"{debian}\"
+
+[archives]
+\"https://example.com/x\" = \"{DIGEST}\"
+
+[debian.\"forky: gcc\"]
+snapshot = \"20270101T000000Z\"
+\"debian/pool/b_2_amd64.deb\" = \"{b}\"
+
+[debian.\"trixie: gcc\"]
+snapshot = \"20270101T000000Z\"
+\"debian/pool/a_1_amd64.deb\" = \"{a}\"
+\"debian/pool/b_2_amd64.deb\" = \"{b}\"
+"
+    );
+    assert_eq!(text, expected);
+    let (lock, findings) = Lock::parse(&text);
+    assert_eq!((findings, lock.entries().count()), (vec![], 5));
+}
+
+#[test]
+fn a_change_is_a_change_of_its_line() {
+    let new = image("docker.io/library/debian:13");
+    let Pin::Image(_, digest) = &new else { unreachable!() };
+    let old = format!("debian:13\" = \"{DIGEST}\"  # mine");
+    let expected = whole().replace(&old, &format!("debian:13\" = \"{digest}\"  # mine"));
+    assert_ne!(expected, whole());
+    assert_eq!(edited(&whole(), |edit| edit.set(&new)), expected);
+}
+
+#[test]
+fn packages_come_and_go_line_by_line() {
+    let before = edited(&whole(), |edit| edit.set(&packages("trixie: aa", &["a_1", "b_1", "d_1"])));
+    let before = before.replace("\"debian/pool/a_1", "# The first.\n\"debian/pool/a_1");
+    let after = edited(&before, |edit| edit.set(&packages("trixie: aa", &["a_1", "c_1", "d_1"])));
+    let changed: Vec<_> = similar::TextDiff::from_lines(&before, &after)
+        .iter_all_changes()
+        .filter(|change| change.tag() != similar::ChangeTag::Equal)
+        .map(|change| format!("{}{}", change.tag(), &change.value()[..23].trim_start_matches('"')))
+        .collect();
+    assert_eq!(changed, ["-debian/pool/b_1_amd64.", "+debian/pool/c_1_amd64."]);
+}
+
+#[test]
+fn the_last_entry_takes_its_table_along() {
+    let text = edited(&whole(), |edit| {
+        edit.remove(&"docker.io/library/debian:13".parse().map(Outside::Image).unwrap());
+        edit.remove(&"trixie: gcc libc6-dev".parse().map(Outside::Packages).unwrap());
+        edit.remove(&"trixie: gcc".parse().map(Outside::Packages).unwrap());
+    });
+    let expected = format!(
+        "# What is ours is said here.\nversion = 1\n\n[archives]\n\"https://example.com/x-1.0.tar.gz\" = '{DIGEST}'\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn line_ends_stay_those_of_the_file() {
+    let windows = whole().replace('\n', "\r\n");
+    assert_eq!(edited(&windows, |_| {}), windows);
+    let new = image("docker.io/library/zig:1");
+    let text = edited(&windows, |edit| edit.set(&new));
+    assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
+    assert_eq!(edited(&text, |edit| edit.remove(&outside(&new))), windows);
+}
+
+mod properties {
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::*;
+
+    /// Comments, blank lines and spaces, as a person would write them.
+    fn decoration() -> impl Strategy<Value = &'static str> {
+        select(vec!["", "", "\n", "# a comment\n", "\n# two\n# lines\n\n", "   "])
+    }
+
+    fn table(header: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = String> {
+        let count = keys.len();
+        let all = (1..=count).prop_flat_map(move |n| subsequence(keys.clone(), n)).prop_shuffle();
+        let line = (decoration(), select(vec!["", " # why", "  "]), select(vec!["\"", "'"]));
+        (decoration(), all, prop::collection::vec(line, count)).prop_map(move |(above, keys, lines)| {
+            let mut text = format!("{above}{header}\n");
+            for (key, (above, after, quote)) in keys.into_iter().zip(lines) {
+                text.extend([above, quote, key, quote, " = \"", DIGEST, "\"", after, "\n"]);
+            }
+            text
+        })
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        let images = vec!["docker.io/library/a:1", "docker.io/library/c:1", "ghcr.io/a/b:1", "quay.io/x/y:2"];
+        let archives = vec!["https://example.com/a", "https://example.com/c", "http://example.com/b"];
+        let files = vec!["debian/pool/a_1_amd64.deb", "debian/pool/c_1_amd64.deb"];
+        let optional = |strategy| prop::option::of(strategy).prop_map(Option::unwrap_or_default);
+        let tables = (
+            optional(table("[images]", images).boxed()),
+            optional(table("[archives]", archives).boxed()),
+            optional(table("[debian.\"trixie: bb\"]\nsnapshot = \"20260101T000000Z\"", files).boxed()),
+        );
+        (decoration(), tables, any::<bool>(), decoration()).prop_map(|(above, (a, b, c), turned, below)| {
+            let tables = if turned { c + &b + &a } else { a + &b + &c };
+            format!("{above}version = 1\n{tables}{below}")
+        })
+    }
+
+    fn pins() -> impl Strategy<Value = Pin> {
+        prop_oneof![
+            select(vec!["docker.io/library/b:1", "aa.io/x:1", "zz.io/x:1"]).prop_map(image),
+            select(vec!["https://example.com/b", "http://a.b/c", "https://z/z"])
+                .prop_map(|url| Pin::Archive(url.parse().unwrap(), Digest::of(b""))),
+            select(vec!["forky: aa", "trixie: aa", "trixie: zz"])
+                .prop_map(|names| packages(names, &["x_1", "y_1"])),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_and_taken_out_leaves_no_trace(text in texts(), pins in prop::collection::vec(pins(), 1..4)) {
+            let (before, findings) = Lock::parse(&text);
+            prop_assert_eq!(findings, vec![]);
+            let with = edited(&text, |edit| pins.iter().for_each(|pin| edit.set(pin)));
+            let (lock, findings) = Lock::parse(&with);
+            prop_assert_eq!(findings, vec![]);
+            prop_assert!(pins.iter().all(|pin| lock.knows(&outside(pin))));
+            prop_assert!(before.entries().all(|entry| lock.knows(&entry)));
+            // Every line that was there is there, in the same order.
+            let mut lines = with.lines();
+            prop_assert!(text.lines().all(|line| lines.any(|other| other == line)));
+            let without = edited(&with, |edit| pins.iter().for_each(|pin| edit.remove(&outside(pin))));
+            prop_assert_eq!(without, text);
+        }
+    }
+}
