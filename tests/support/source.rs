@@ -46,12 +46,18 @@ fn fetched() -> &'static Path {
     static FETCHED: OnceLock<PathBuf> = OnceLock::new();
     FETCHED.get_or_init(|| {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
-        command.env("XDG_CACHE_HOME", &cache).arg("--root").arg(project(".")).arg("lock");
-        let output = command.output().expect("rickbuild runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        lock(&project("."), &cache, &[]);
         cache
     })
+}
+
+/// Asks the network for what a source tree takes from outside.
+#[track_caller]
+fn lock(root: &Path, cache: &Path, more: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+    command.env("XDG_CACHE_HOME", cache).arg("--root").arg(root).arg("lock").args(more);
+    let output = command.output().expect("rickbuild runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The project's modules and environments, and beside them `small`: a database, a cache, a web server, one application and a site.
@@ -94,6 +100,14 @@ impl Tree {
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(text.matches(from).count(), 1, "`{from}` stands once in {file}");
         fs::write(path, text.replace(from, to)).expect("the tree can be written");
+    }
+
+    /// Locks what the tree takes from outside, so that what is built can be built.
+    #[track_caller]
+    pub(crate) fn lock(&mut self, more: &[&str]) {
+        let cache = fetched();
+        lock(self.path(), cache, more);
+        self.cache = Some(cache.to_owned());
     }
 
     /// Runs `rickbuild` on the tree, with nothing of the environment around it.
