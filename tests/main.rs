@@ -15,6 +15,7 @@ mod hosts;
 mod images;
 mod invariants;
 mod language;
+mod lock;
 mod looking;
 mod model;
 mod policy;

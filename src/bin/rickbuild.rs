@@ -304,13 +304,14 @@ fn lock(cli: &Cli, arguments: &LockArguments) -> Result<ExitCode> {
         debian_mirror: arguments.debian_mirror.clone(),
         insecure_registries: arguments.insecure_registry.clone(),
     };
+    let cache = cache();
     let request = Request {
         root: &root,
         environments: &environments,
         whole,
         anew: if arguments.update_all { Anew::All } else { Anew::Named(&arguments.update) },
         only_check: arguments.check,
-        cache: cache().as_deref(),
+        cache: cache.as_deref(),
         settings: &settings,
     };
     let progress = Progress::new(cli.common.message_format == Format::Json);
