@@ -197,6 +197,9 @@ fn no_socket_is_open_to_everybody(host: &Host) {
     assert_eq!(host.ok(&["stat", "-c", "%a", "/run/caddy"]), "700");
 }
 
+/// How curl ends while Caddy, which listens already, has not yet made the certificate of a site.
+const NO_CERTIFICATE_YET: Option<i32> = Some(35);
+
 /// Asks a site, with further arguments of curl; the status, where it leads, and the text.
 fn ask(host: &Host, address: &str, more: &[&str]) -> (String, String, String) {
     let url = format!("https://{address}");
@@ -205,8 +208,6 @@ fn ask(host: &Host, address: &str, more: &[&str]) -> (String, String, String) {
     command.extend(["--resolve", "*:443:127.0.0.1", "--write-out", "\n%{http_code} %{redirect_url}"]);
     command.extend(more);
     command.push(&url);
-    // Caddy listens before its own authority has made the certificate of each site, and until then says so in TLS's terms.
-    const NO_CERTIFICATE_YET: Option<i32> = Some(35);
     let mut output = host.run(&command);
     for _ in 0..30 {
         if output.status.code() != NO_CERTIFICATE_YET {

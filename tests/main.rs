@@ -4,6 +4,7 @@
 mod apps;
 mod bench;
 mod blueprints;
+mod builds;
 mod bundle;
 mod crash;
 mod docs;

@@ -14,12 +14,12 @@ use rick::bundle::names::HostName;
 use rick::compile::emit::Layout;
 use rick::compile::evaluate::fence;
 use rick::compile::fetch::{self, Progress, Settings};
-use rick::compile::finding::{Finding, Severity};
+use rick::compile::finding::{Finding, Refused, Severity};
 use rick::compile::lock::Anew;
 use rick::compile::outside::Url;
 use rick::compile::source::Sources;
 use rick::compile::update::{self, End, Request};
-use rick::compile::{self, Compiled, options, report};
+use rick::compile::{self, Compiled, How, options, report};
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -41,6 +41,7 @@ const USAGE: &str = "rickbuild [OPTIONS] <ENVIRONMENT>
 Examples:
   rickbuild homelab > bundle.tar    compile
   rickbuild homelab --layout DIR    compile to a directory, for skopeo and others
+  rickbuild homelab --rebuild       see that each build makes the same again
   rickbuild check homelab           look for mistakes only
   rickbuild lock                    write into rick.lock which one everything from outside is
   rickbuild show homelab            print what each host would get, file by file
@@ -51,7 +52,7 @@ name of all that it gets, the same for the same source.
 
 Exit codes:
   0   done
-  1   the source has errors; nothing was written
+  1   the source has errors, or something cannot be built; nothing was written
   2   the command line is wrong
   69  (lock) the network did not give what was asked for
   70  a bug of rick, or the machine failed (no space, no permission)")]
@@ -79,7 +80,10 @@ struct Build {
     /// build, as the number of the CI's run or of the commits does; without it, the bundle has none
     #[arg(long, value_name = "N")]
     serial: Option<u64>,
-    /// Do not say the digests of the hosts
+    /// Run each build twice, also those whose result is known, and fail if what they make differs
+    #[arg(long)]
+    rebuild: bool,
+    /// Do not say the digests of the hosts, nor what is built
     #[arg(short, long)]
     quiet: bool,
 }
@@ -386,12 +390,35 @@ fn with_compiled(
     environment: &str,
     then: impl FnOnce(&Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
-    let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
+    let cache = cache();
+    let checked = compile::check(&source_root(cli)?, environment, cache.as_deref())?;
     let code = say(cli, &checked.findings, &checked.sources);
-    if code == ExitCode::SUCCESS {
-        then(&compile::compile(&checked, cache().as_deref(), cli.build.serial)?)?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
     }
-    Ok(code)
+    let tell = |what: &str| {
+        if !cli.build.quiet {
+            say_progress(cli, what);
+        }
+    };
+    let Build { serial, rebuild, .. } = cli.build;
+    let how = How { cache: cache.as_deref(), serial, rebuild, tell: &tell };
+    match compile::compile(&checked, how) {
+        Ok(compiled) => then(&compiled).map(|()| code),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(Refused(findings)) => Ok(say(cli, findings, &checked.sources)),
+            None => Err(error),
+        },
+    }
+}
+
+/// Says what is done, where it may take a while.
+fn say_progress(cli: &Cli, what: &str) {
+    let line = match cli.common.message_format {
+        Format::Human => format!("{what}\n"),
+        Format::Json => serde_json::json!({"progress": what}).to_string() + "\n",
+    };
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Says the findings on standard error; the exit code that they call for.

@@ -45,6 +45,18 @@ impl Blob {
         blob.copy(&mut io::sink()).is_ok().then_some(blob)
     }
 
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// A file that is not there any more.
+    pub fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match &self.body {
+            Body::Memory(bytes) => Box::new(bytes.as_slice()),
+            Body::Spooled(file) => Box::new(FromStart { file, at: 0 }.take(self.size)),
+            Body::Stored(path) => Box::new(File::open(path)?.take(self.size)),
+        })
+    }
+
     /// Writes the bytes to `out`.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::item::{Content, Handling, Os, Sections};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
-pub use image::{Architecture, Base, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
+pub use image::{Architecture, Base, BaseKind, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
 
 /// Everything that one host gets.
 #[derive(Clone, Debug)]

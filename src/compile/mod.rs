@@ -3,7 +3,8 @@
 //! 1. [`evaluate`]: loads the environment and its modules, runs them, wires facts to consumers → an [`item::Evaluation`].
 //! 2. [`check`](mod@check): items → findings, all of them, and [`host::Host`]s.
 //! 3. [`payload`]: finds the files of the source tree that hosts get. They are read when they are packed.
-//! 4. [`image`]: image definitions → OCI layers, configs and manifests.
+//! 4. [`image`]: image definitions → OCI layers, configs and manifests. What they are made of beside the source tree, [`make`] makes on
+//!    demand: file systems of bases, as [`tree`]s, and what builds leave in their sandbox, kept in a [`store`].
 //! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
 //!    that quotes and escapes.
 //! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory.
@@ -25,6 +26,7 @@ pub mod keys;
 pub mod lock;
 pub mod lock_file;
 pub mod lower;
+pub mod make;
 pub mod members;
 pub mod options;
 pub mod outside;
@@ -49,6 +51,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::bundle::digest::Digest;
+use anyhow::Context as _;
 use check::Wanted;
 use finding::Finding;
 use image::Images;
@@ -56,9 +59,12 @@ use item::{Content, Evaluation};
 use lock::Lock;
 use lock_file::LockFile;
 use lower::Lowered;
+use make::Maker;
 use payload::known::Known;
 use payload::{PayloadFile, Payloads};
 use source::{SourcePath, Sources, Span};
+use store::Store;
+use tempfile::TempDir;
 
 /// An environment of which everything is known that can be known without building.
 pub struct Checked {
@@ -122,13 +128,26 @@ pub struct Compiled {
     pub hosts: Vec<(Lowered, Images)>,
 }
 
-/// Builds the images of a checked environment and lowers its hosts. Built layers are kept in `cache`, if there is one. `serial` counts
-/// builds, if somebody does.
+/// How an environment is compiled, apart from what it says.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// Where earlier builds kept what they made.
+    pub cache: Option<&'a Path>,
+    /// What counts builds, if something does.
+    pub serial: Option<u64>,
+    /// Runs each build twice, and refuses what is not the same both times.
+    pub rebuild: bool,
+    /// Is told of each build that runs.
+    pub tell: &'a dyn Fn(&str),
+}
+
+/// Builds the images of a checked environment and lowers its hosts.
 ///
 /// # Errors
-/// What the machine says: a full disk, a file that changed meanwhile. Findings of lowering are bugs of `check`.
-pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
-    let built = build(checked, cache, serial);
+/// [`Refused`](finding::Refused) if something cannot be built as the source says; what the machine says: a full disk, a file that changed
+/// meanwhile. Findings of lowering are bugs of `check`.
+pub fn compile(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
+    let built = build(checked, how);
     match built {
         Ok(_) => checked.known.keep(&checked.payloads),
         Err(_) => checked.known.forget(),
@@ -136,17 +155,23 @@ pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> 
     built
 }
 
-fn build(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
+fn build(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
     let mut hosts = Vec::new();
     read_files(checked)?;
+    // What builds make has to lie somewhere.
+    let nowhere = how.cache.is_none().then(tempfile::tempdir).transpose()?;
+    let folder =
+        how.cache.or(nowhere.as_ref().map(TempDir::path)).context("there is no folder for builds")?;
+    let store = Store::at(folder);
+    let maker = Maker::new(&checked.payloads, &checked.lock, &store, how);
     for host in &checked.hosts {
-        let images = image::build_all(host, &checked.payloads, cache)?;
+        let images = image::build_all(host, &maker)?;
         let lowered = lower::lower(host, &checked.payloads, &image::digests(&images));
         let mut lowered = lowered.map_err(|findings| {
             let said: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
             anyhow::anyhow!("what was checked cannot be lowered, which is a bug of rick: {}", said.join("; "))
         })?;
-        lowered.manifest.serial = serial;
+        lowered.manifest.serial = how.serial;
         hosts.push((lowered, images));
     }
     Ok(Compiled { hosts })

@@ -17,11 +17,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::{NamedTempFile, TempDir};
+use walkdir::WalkDir;
 
 use super::blob::Blob;
+use super::tree::{Kind, Tree};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::oci;
 
@@ -56,12 +59,19 @@ impl Store {
         self.folder.join("files").join(digest.hex() + suffix)
     }
 
-    /// A folder that is gone when it is dropped, on the file system of the store.
+    /// A folder for work, on the file system of the store.
     ///
     /// # Errors
     /// What the machine says.
-    pub fn scratch(&self) -> io::Result<TempDir> {
-        tempfile::tempdir_in(self.made("scratch")?)
+    pub fn scratch(&self) -> io::Result<Scratch> {
+        let all = self.made("scratch")?;
+        for entry in fs::read_dir(&all)?.flatten() {
+            remove_abandoned(&entry.path());
+        }
+        let folder = tempfile::tempdir_in(all)?;
+        let held = File::open(folder.path())?;
+        flock(&held, FlockOperation::NonBlockingLockShared)?;
+        Ok(Scratch { folder, _held: held })
     }
 
     /// Keeps the content of a file; gives its digest and size.
@@ -74,7 +84,7 @@ impl Store {
         io::copy(content, &mut hashing)?;
         let (file, digest, size) = hashing.finish();
         let place = self.file(digest, executable);
-        if fs::metadata(&place).is_ok_and(|there| there.len() == size) {
+        if self.has(digest, executable, size) {
             return Ok((digest, size));
         }
         let mode = if executable { 0o555 } else { 0o444 };
@@ -84,9 +94,27 @@ impl Store {
         Ok((digest, size))
     }
 
+    /// Whether the content of a file is there, as far as its size tells.
+    pub fn has(&self, digest: Digest, executable: bool, size: u64) -> bool {
+        fs::metadata(self.file(digest, executable)).is_ok_and(|there| there.len() == size)
+    }
+
+    /// Whether the content of all files of a tree is there.
+    pub fn holds(&self, tree: &Tree) -> bool {
+        tree.entries().all(|(_, node)| match node.kind {
+            Kind::File { digest, size } => self.has(digest, is_executable(node.mode), size),
+            Kind::Directory | Kind::Link(_) => true,
+        })
+    }
+
+    /// Where a blob is, if it is there.
+    pub fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.folder.join("blobs").join(digest.hex())
+    }
+
     /// A blob that is there and sound.
     pub fn blob(&self, digest: Digest) -> Option<Blob> {
-        let path = self.folder.join("blobs").join(digest.hex());
+        let path = self.blob_path(digest);
         let size = fs::metadata(&path).ok()?.len();
         Blob::stored(path, digest, size)
     }
@@ -131,6 +159,41 @@ impl Store {
     }
 }
 
+/// A folder that is gone when it is dropped; or, if its owner is killed, when the next one is made.
+pub struct Scratch {
+    folder: TempDir,
+    _held: File,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        unlock(self.path());
+    }
+}
+
+/// Removes a folder for work that nobody holds any more.
+fn remove_abandoned(folder: &Path) {
+    let Ok(held) = File::open(folder) else { return };
+    if flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        unlock(folder);
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// Lets the owner remove all below: a build may leave directories that nobody may write.
+fn unlock(folder: &Path) {
+    for entry in WalkDir::new(folder).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+        let _ = fs::set_permissions(entry.path(), Permissions::from_mode(0o700));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +221,18 @@ mod tests {
         fs::write(&place, "").unwrap();
         store.keep(&mut b"abc".as_slice(), false).unwrap();
         assert_eq!(fs::read(place).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed_by_the_next_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path());
+        let at_work = store.scratch().unwrap();
+        let abandoned = folder.path().join("scratch/abandoned");
+        fs::create_dir_all(abandoned.join("out/locked")).unwrap();
+        fs::set_permissions(abandoned.join("out/locked"), Permissions::from_mode(0o0)).unwrap();
+        let next = store.scratch().unwrap();
+        assert!(!abandoned.exists() && at_work.path().exists() && next.path().exists());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
+use crate::compile::make;
 use crate::compile::owner::Owner;
 use crate::compile::payload::{self, known::Known};
 use crate::compile::selection::Selection;
@@ -91,7 +92,7 @@ fn compiled(root: &Path, hosts: &[Host]) -> Layout {
     let hosts: Vec<(Lowered, Images)> = hosts
         .iter()
         .map(|host| {
-            let images = image::build_all(host, &payloads, None).unwrap();
+            let images = make::testing(&payloads, None, |maker| image::build_all(host, maker)).unwrap();
             (lower(host, &payloads, &image::digests(&images)).unwrap(), images)
         })
         .collect();

@@ -141,27 +141,30 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_cut_off() {
-        let time = Duration::from_secs(60);
+        let time = Duration::from_mins(1);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x");
-        let write = format!("cat /dev/zero > {}", file.display());
+        // By the shell itself, which is what is killed.
+        let endless = "while :; do echo 0123456789; done";
+        let write = format!("{endless} > {}", file.display());
         let too_much = "more came than can be right";
         for written in [file.as_path(), folder.path()] {
             let ended = run(&write, &Limits { stdout: 0, written: Some((written, 1000)), time });
             assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
         }
-        let ended = run("cat /dev/zero", &Limits { stdout: 1000, written: None, time });
+        let ended = run(endless, &Limits { stdout: 1000, written: None, time });
         assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
         // Also what is over before anybody looks.
         let ended = run("echo 12345", &Limits { stdout: 3, written: None, time });
         assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
-        let ended = run("sleep 60", &Limits { stdout: 0, written: None, time: Duration::from_millis(100) });
+        let ended =
+            run("exec sleep 60", &Limits { stdout: 0, written: None, time: Duration::from_millis(100) });
         assert_eq!((ended.well, ended.said.as_str()), (false, "it took too long"));
     }
 
     #[test]
     fn the_last_word_of_a_program_is_known() {
-        let limits = Limits { stdout: 100, written: None, time: Duration::from_secs(60) };
+        let limits = Limits { stdout: 100, written: None, time: Duration::from_mins(1) };
         let ended = run("echo out; echo first >&2; echo 'sh: last' >&2; exit 3", &limits);
         assert_eq!((ended.well, ended.code, ended.said.as_str()), (false, Some(3), "last"));
         assert_eq!(ended.stdout, b"out\n");

@@ -1,6 +1,7 @@
 //! A checked image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::bundle::names::{BundlePath, HostPath, Label};
 use crate::compile::archive::Codec;
@@ -41,6 +42,14 @@ pub enum Architecture {
 impl Architecture {
     /// That of every host that rick knows.
     pub const OF_HOSTS: Self = Self::Amd64;
+    /// Its name in images.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
     /// All of them, with the name of the platform.
     pub const PLATFORMS: [(&str, Self); 2] = [("linux/amd64", Self::Amd64), ("linux/arm64", Self::Arm64)];
 }
@@ -117,8 +126,8 @@ pub enum Piece {
 pub enum Source {
     /// A file or tree of the source tree.
     Tree(SourcePath),
-    /// A file of the network.
-    Archive(Url),
+    /// A file of the network, and where it is stated.
+    Archive(Url, Span),
     /// What a build leaves at a path below `/out`.
     Output(Box<Build>, BundlePath),
     /// What an image has at a path, without the leading `/`.
@@ -127,7 +136,26 @@ pub enum Source {
 
 /// An image that others stand on.
 #[derive(Clone, Debug)]
-pub enum Base {
+pub struct Base {
+    /// Which.
+    pub kind: BaseKind,
+    /// Where it is stated.
+    pub span: Span,
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            BaseKind::Upstream(reference) => reference.fmt(f),
+            BaseKind::Debian(packages) => packages.fmt(f),
+            BaseKind::Image(_) => f.write_str("an image of a module"),
+        }
+    }
+}
+
+/// The images that others can stand on.
+#[derive(Clone, Debug)]
+pub enum BaseKind {
     /// An image of a registry.
     Upstream(Reference),
     /// Packages of Debian.

@@ -44,8 +44,13 @@ const LINK: u32 = 0o777;
 type Declared<'a> = BTreeMap<BundlePath, Entry<'a>>;
 
 /// The entries of each layer, in the order of the pieces, of which large ones are several. `members` are what the source of each piece holds,
-/// if it has one.
-pub(super) fn place<'a>(image: &'a Image, members: &'a [Members<'_>]) -> anyhow::Result<Vec<Entries<'a>>> {
+/// if it has one. There are at most `most`, unless there are more
+/// pieces.
+pub(super) fn place<'a>(
+    image: &'a Image,
+    members: &'a [Members<'_>],
+    most: usize,
+) -> anyhow::Result<Vec<Entries<'a>>> {
     let own: Vec<Entries<'_>> = image
         .layers
         .iter()
@@ -53,7 +58,7 @@ pub(super) fn place<'a>(image: &'a Image, members: &'a [Members<'_>]) -> anyhow:
         .map(|(layer, members)| own(layer, members))
         .collect::<anyhow::Result<_>>()?;
     let declared = declared(&image.layers, &own)?;
-    cut(&own).into_iter().map(|entries| with_parents(entries, &declared)).collect()
+    cut(&own, most).into_iter().map(|entries| with_parents(entries, &declared)).collect()
 }
 
 /// What a layer puts at its place and, if that is a tree, below.

@@ -29,7 +29,7 @@ pub(super) fn source(
         item::Source::Archive(archive) => {
             let stated_outside = item::Outside::Archive(&archive.url);
             match outside(stated, stated_outside, &archive.span, findings)? {
-                Outside::Archive(url) => Source::Archive(url),
+                Outside::Archive(url) => Source::Archive(url, archive.span.clone()),
                 Outside::Image(_) | Outside::Packages(_) => return None,
             }
         }
@@ -60,14 +60,16 @@ pub(super) fn base(stated: Stated<'_>, base: &item::Base, findings: &mut Vec<Fin
             // A module may give it to the host as well, and what is wrong with it is told there.
             own.retain(|finding| findings.iter().all(|told| told.message != finding.message));
             findings.append(&mut own);
-            return image.map(|image| Base::Image(Box::new(image)));
+            let kind = host::BaseKind::Image(Box::new(image?));
+            return Some(Base { kind, span: base.span.clone() });
         }
     };
-    Some(match outside(stated, stated_outside, &base.span, findings)? {
-        Outside::Image(reference) => Base::Upstream(reference),
-        Outside::Packages(packages) => Base::Debian(packages),
+    let kind = match outside(stated, stated_outside, &base.span, findings)? {
+        Outside::Image(reference) => host::BaseKind::Upstream(reference),
+        Outside::Packages(packages) => host::BaseKind::Debian(packages),
         Outside::Archive(_) => return None,
-    })
+    };
+    Some(Base { kind, span: base.span.clone() })
 }
 
 fn outside(

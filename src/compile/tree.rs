@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::digest::Digest;
 
-pub mod lay_out;
-pub mod unpack;
-
 /// A file system: path without the leading `/` → what stands there. Each directory on the way to something is there too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree(BTreeMap<String, Node>);
@@ -115,7 +112,9 @@ impl Tree {
 
     fn remove_below(&mut self, path: &str) {
         let below: Vec<String> = self.below(path).map(|(path, _)| path.to_owned()).collect();
-        below.iter().for_each(|path| drop(self.0.remove(path)));
+        for path in below {
+            self.0.remove(&path);
+        }
     }
 
     /// Where something is put: the links on the way to it are followed, but not itself if it is one.

@@ -3,23 +3,23 @@
 //! Its files are hard links of those in the store. Owners are nobody's: in the sandbox all belong to the one user there is. Of modes it is kept
 //! whether a file may be executed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use super::{Kind, Node, Tree};
 use crate::bundle::digest::Digest;
 use crate::compile::store::{EPOCH, Store, epoch, is_executable};
+use crate::compile::tree::{Kind, Node, Tree};
 
 /// Lays the tree out in `folder`, which has to be there and empty. Every file is read before it is believed.
 ///
 /// # Errors
 /// A file that the store lacks or has damaged; what the machine says.
-pub fn lay_out(tree: &Tree, store: &Store, folder: &Path) -> Result<()> {
+pub(super) fn lay_out(tree: &Tree, store: &Store, folder: &Path) -> Result<()> {
     for (path, node) in tree.entries() {
         lay(node, store, &folder.join(path)).with_context(|| format!("cannot lay out `/{path}`"))?;
     }
@@ -32,9 +32,20 @@ pub fn lay_out(tree: &Tree, store: &Store, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether all files of the tree are in `folder`, as far as their sizes tell.
+pub(super) fn is_laid_out(tree: &Tree, folder: &Path) -> bool {
+    tree.entries().all(|(path, node)| match node.kind {
+        Kind::File { size, .. } => {
+            let there = folder.join(path).symlink_metadata();
+            there.is_ok_and(|there| there.is_file() && there.len() == size)
+        }
+        Kind::Directory | Kind::Link(_) => true,
+    })
+}
+
 fn lay(node: &Node, store: &Store, place: &Path) -> Result<()> {
     match &node.kind {
-        Kind::Directory => fs::create_dir(place)?,
+        Kind::Directory => make_directory(place)?,
         Kind::Link(target) => {
             symlink(target, place)?;
             let time = Timespec { tv_sec: EPOCH.try_into()?, tv_nsec: 0 };
@@ -49,6 +60,12 @@ fn lay(node: &Node, store: &Store, place: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a directory with the same mode under every umask.
+pub(super) fn make_directory(place: &Path) -> io::Result<()> {
+    fs::create_dir(place)?;
+    fs::set_permissions(place, Permissions::from_mode(0o755))
 }
 
 /// A file system may have no more names for a file.

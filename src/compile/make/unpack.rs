@@ -5,8 +5,8 @@ use std::io::Read;
 use anyhow::{Context as _, Result, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
-use super::{Change, Kind, Node};
 use crate::compile::store::{Store, is_executable};
+use crate::compile::tree::{Change, Kind, Node};
 
 /// Far above all that layers have: the whole of Debian has about as many files.
 const MAX_ENTRIES: usize = 2_000_000;
@@ -19,7 +19,7 @@ const HIDES_ALL: &str = ".wh..wh..opq";
 ///
 /// # Errors
 /// Whatever is wrong with the archive, with the path at which it is; a full disk.
-pub fn unpack(archive: impl Read, store: &Store) -> Result<Vec<(String, Change)>> {
+pub(super) fn unpack(archive: impl Read, store: &Store) -> Result<Vec<(String, Change)>> {
     let mut changes = Vec::new();
     for entry in Archive::new(archive).entries()? {
         let mut entry = entry.context("the archive is damaged")?;
@@ -82,8 +82,8 @@ mod tests {
 
     use tar::{Builder, Header};
 
-    use super::super::Tree;
     use super::*;
+    use crate::compile::tree::Tree;
 
     fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
         let mut builder = Builder::new(Vec::new());
