@@ -17,6 +17,7 @@ mod hosts;
 mod images;
 mod invariants;
 mod language;
+mod lock;
 mod looking;
 mod model;
 mod policy;

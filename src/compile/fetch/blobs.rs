@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::{NamedTempFile, TempDir};
 
+use super::progress::Progress;
 use crate::bundle::digest::Digest;
 
 /// The folder of blobs, and one beside it for what is not one yet.
@@ -24,12 +25,15 @@ pub(super) struct Blobs {
 }
 
 impl Blobs {
-    pub(super) fn at(cache: &Path) -> anyhow::Result<Self> {
+    pub(super) fn at(cache: &Path, progress: &Progress) -> anyhow::Result<Self> {
         let (folder, scratch) = (cache.join("blobs"), cache.join("fetching"));
         let cannot = || format!("cannot use the cache {}", cache.display());
         fs::create_dir_all(&folder).with_context(cannot)?;
         let lock = File::create(cache.join("fetching.lock")).with_context(cannot)?;
-        lock.lock().with_context(cannot)?;
+        if lock.try_lock().is_err() {
+            progress.begin("wait for another `rickbuild lock`");
+            lock.lock().with_context(cannot)?;
+        }
         // What a killed process left.
         match fs::remove_dir_all(&scratch) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(cannot),

@@ -64,7 +64,6 @@ fn stored(network: &Network<'_>, reference: &Reference, digest: Digest) -> Optio
 }
 
 fn ask(network: &Network<'_>, reference: &Reference, digest: Digest) -> Result<Named, Failure> {
-    network.progress.begin(&format!("fetch {reference}"));
     let bytes = inspect(network, &reference.at(digest))?;
     let found = Digest::of(&bytes);
     if found != digest {

@@ -56,7 +56,7 @@ impl<'a> Network<'a> {
     /// # Errors
     /// What the machine says of the cache.
     pub fn new(cache: &Path, settings: &'a Settings, progress: &'a Progress) -> anyhow::Result<Self> {
-        Ok(Self { settings, blobs: Blobs::at(cache)?, releases: Releases::default(), progress })
+        Ok(Self { settings, blobs: Blobs::at(cache, progress)?, releases: Releases::default(), progress })
     }
 
     /// Asks which one each of these is, whatever the lock says.

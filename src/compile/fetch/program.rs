@@ -114,7 +114,8 @@ impl Program {
         let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
         let last = lines.next_back().unwrap_or("it said nothing");
         let own = format!("{}: ", self.name);
-        last.strip_prefix(&own).unwrap_or(last).to_owned()
+        // The second is apt's.
+        last.strip_prefix(&own).or_else(|| last.strip_prefix("E: ")).unwrap_or(last).to_owned()
     }
 }
 
@@ -126,4 +127,47 @@ fn size_of(path: &Path) -> u64 {
     }
     let files = fs::read_dir(path).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHELL: Program = Program { name: "sh", package: "dash", purpose: "runs scripts" };
+
+    fn run(script: &str, limits: &Limits<'_>) -> Ended {
+        SHELL.run(SHELL.command().args(["-c", script]), limits, &Progress::new(false)).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_end_is_cut_off() {
+        let time = Duration::from_mins(1);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x");
+        // By the shell itself, which is what is killed.
+        let endless = "while :; do echo 0123456789; done";
+        let write = format!("{endless} > {}", file.display());
+        let too_much = "more came than can be right";
+        for written in [file.as_path(), folder.path()] {
+            let ended = run(&write, &Limits { stdout: 0, written: Some((written, 1000)), time });
+            assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
+        }
+        let ended = run(endless, &Limits { stdout: 1000, written: None, time });
+        assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
+        // Also what is over before anybody looks.
+        let ended = run("echo 12345", &Limits { stdout: 3, written: None, time });
+        assert_eq!((ended.well, ended.said.as_str()), (false, too_much));
+        let ended =
+            run("exec sleep 60", &Limits { stdout: 0, written: None, time: Duration::from_millis(100) });
+        assert_eq!((ended.well, ended.said.as_str()), (false, "it took too long"));
+    }
+
+    #[test]
+    fn the_last_word_of_a_program_is_known() {
+        let limits = Limits { stdout: 100, written: None, time: Duration::from_mins(1) };
+        let ended = run("echo out; echo first >&2; echo 'sh: last' >&2; exit 3", &limits);
+        assert_eq!((ended.well, ended.code, ended.said.as_str()), (false, Some(3), "last"));
+        assert_eq!(ended.stdout, b"out\n");
+        assert!(run("true", &limits).well);
+    }
 }

@@ -52,18 +52,27 @@ pub(super) fn copy(
 }
 
 fn tls(network: &Network<'_>, reference: &Reference, option: &str, command: &mut Command) {
-    let registry = reference.repository().split('/').next().unwrap_or_default();
+    let registry = registry(reference);
     if network.settings.insecure_registries.iter().any(|insecure| insecure == registry) {
         command.arg(option);
     }
 }
 
+fn registry(reference: &Reference) -> &str {
+    reference.repository().split('/').next().unwrap_or_default()
+}
+
 fn refused(reference: &Reference, ended: &Ended) -> Failure {
-    Failure::refused(format!("`{reference}` could not be had")).note(message_of(&ended.said))
+    let failure = Failure::refused(format!("`{reference}` could not be had")).note(message_of(&ended.said));
+    if ended.said.contains("server gave HTTP response to HTTPS client") {
+        let registry = registry(reference);
+        return failure.help(format!("if that registry is yours, say `--insecure-registry {registry}`"));
+    }
+    failure
 }
 
 /// What skopeo says, without the frame of its log.
-fn message_of(said: &str) -> &str {
+fn message_of(said: &str) -> String {
     let message = said.split_once("msg=\"").map_or(said, |(_, message)| message);
-    message.strip_suffix('"').unwrap_or(message)
+    message.strip_suffix('"').unwrap_or(message).replace("\\\"", "\"")
 }
