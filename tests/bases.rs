@@ -1,11 +1,14 @@
 //! Images that stand on others, and builds whose root is one: of packages of Debian, and of a registry.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::docs;
 use crate::support::lab::{activate, host, lab};
+use crate::support::registry::Registry;
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
@@ -134,4 +137,116 @@ fn packages_of_debian_are_layers_of_their_own_and_run() {
         assert!(mounted.contains(line), "{line}: {mounted}");
     }
     assert!(!mounted.contains("NEWS"), "{mounted}");
+}
+
+/// An image in a registry as another tool makes it: umoci writes layers that hide files, replace directories and name a file twice.
+fn push_an_image(registry: &Registry, format: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path).display().to_string();
+    let (image, root) = (at("layout") + ":it", folder.path().join("bundle/rootfs"));
+    let umoci = |arguments: &[&str]| succeed(Command::new("umoci").args(arguments));
+    umoci(&["init", "--layout", &at("layout")]);
+    umoci(&["new", "--image", &image]);
+    umoci(&["unpack", "--image", &image, &at("bundle")]);
+    let sh = |script: &str| succeed(Command::new("sh").args(["-euc", script]).current_dir(&root));
+    sh("mkdir -p bin usr/share/gone usr/share/kept usr/share/emptied etc var/tmp; cp /bin/busybox bin/busybox; ln -s busybox bin/sh
+        chmod 1777 var/tmp; chmod 4755 bin/busybox; echo 1 >usr/share/gone/a; echo 2 >usr/share/kept/b; echo 3 >usr/share/emptied/c
+        ln usr/share/kept/b usr/share/kept/again; ln -s usr/share/kept kept; echo 'www:x:33:33::/:/bin/sh' >etc/passwd; echo old >etc/changed
+        d=deep/$(printf 'x%.0s' $(seq 90))/$(printf 'y%.0s' $(seq 90)); mkdir -p $d; echo far >$d/file; chown -R 33:33 usr/share/kept");
+    umoci(&["repack", "--refresh-bundle", "--image", &image, &at("bundle")]);
+    sh(
+        "rm -r usr/share/gone usr/share/emptied; mkdir usr/share/emptied; echo 4 >usr/share/emptied/d; rm etc/changed; mkdir etc/changed; echo new >etc/changed/e",
+    );
+    umoci(&["repack", "--image", &image, &at("bundle")]);
+    umoci(&[
+        "config",
+        "--image",
+        &image,
+        "--config.user",
+        "33",
+        "--config.env",
+        "BELOW=1",
+        "--config.entrypoint",
+        "/bin/busybox",
+        "--config.cmd",
+        "true",
+    ]);
+    fs::remove_dir_all(folder.path().join("bundle")).unwrap();
+    umoci(&["unpack", "--image", &image, &at("bundle")]);
+    let mut copy = Command::new("skopeo");
+    copy.args(["copy", "--quiet", "--dest-tls-verify=false", "--format", format, &format!("oci:{image}")]);
+    succeed(copy.arg(format!("docker://{}/it:1", registry.host())));
+    folder
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: run ci/setup"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Everything in a file system but what a sandbox has of its own: kind, size, whether it may be executed, where it leads.
+const LIST: &str = "/bin/busybox find . -mindepth 1 ! -path './proc*' ! -path './dev*' ! -path './build*' ! -path './tmp*' ! -path './out*' ! -path './list*' \
+    -exec /bin/busybox sh -c 'for f; do if [ -h \"$f\" ]; then echo \"$f -> $(/bin/busybox readlink \"$f\")\"; elif [ -d \"$f\" ]; then echo \"$f/\"; else \
+    [ -x \"$f\" ] && x=x || x=; echo \"$f $x $(/bin/busybox md5sum <\"$f\")\"; fi; done' sh {} + | /bin/busybox sort";
+
+#[test]
+fn images_of_registries_are_bases_roots_and_sources() {
+    require_hosts!();
+    let host = host("lab");
+    for format in ["oci", "v2s2"] {
+        let registry = Registry::start();
+        let made = push_an_image(&registry, format);
+        let reference = format!("{}/it:1", registry.host());
+        let items = format!(
+            "        image(\"stands\", base = upstream(\"{reference}\"), layers = {{\n\
+             \"/own\": written(\"mine\"),\n\
+             \"/copy\": path_in(upstream(\"{reference}\"), \"/kept\"),\n\
+             \"/one\": path_in(upstream(\"{reference}\"), \"/kept/again\"),\n\
+             \"/list\": build(\"list\", root = upstream(\"{reference}\"), inputs = {{\"/list\": \"list\"}}, \
+             command = [\"sh\", \"-euc\", \"cd /; . /list >/out/list\"], outputs = [\"list\"]).outputs[\"list\"],\n\
+             }}, command = [\"cat\", \"/own\", \"/copy/b\", \"/one\", \"/etc/changed/e\"]),\n{}",
+            once("stands").replace("\"User\": \"1\", ", "")
+        );
+        let mut tree = lab(&items);
+        tree.write("modules/lab/list", LIST);
+        tree.lock(&["--insecure-registry", &registry.host()]);
+        drop(registry);
+        // What we see in the image is what umoci sees.
+        activate(&host, &tree, "lab");
+        let name = host.ok(&["sh", "-c", "podman images --format '{{.Repository}}:{{.Tag}}' | head -n 1"]);
+        let inside = |script: &str| {
+            let run = ["podman", "run", "--rm", "--network=none", "--user=0", "--entrypoint=/bin/sh"];
+            host.ok(&[&run[..], &[&name, "-c", script]].concat())
+        };
+        let theirs = Command::new("sh")
+            .args(["-c", LIST])
+            .current_dir(made.path().join("bundle/rootfs"))
+            .output()
+            .unwrap();
+        let theirs = String::from_utf8(theirs.stdout).unwrap();
+        assert_eq!(inside("/bin/busybox cat /list"), theirs.trim_end());
+        assert!(
+            theirs.contains("./etc/changed/e") && theirs.contains("/file ") && !theirs.contains("gone"),
+            "{theirs}"
+        );
+        let said = said_by(&host, "stands.service");
+        assert!(
+            said.ends_with("mine2\n2\nnew"),
+            "the entrypoint of the one below, with our arguments: {said}"
+        );
+        // The layers themselves are what the registry has: owners and modes of the container are those of the image.
+        assert_eq!(
+            inside("/bin/busybox stat -c '%a %u:%g' /bin/busybox /kept/b /var/tmp /copy/b"),
+            "4755 0:0\n644 33:33\n1777 0:0\n644 0:0"
+        );
+        assert_eq!(inside("echo $BELOW"), "1");
+        let config: Value = serde_json::from_str(&host.ok(&["podman", "image", "inspect", &name])).unwrap();
+        assert_eq!(
+            (&config[0]["Config"]["User"], config[0]["RootFS"]["Layers"].as_array().unwrap().len()),
+            (&Value::from("33"), 6)
+        );
+        host.ok(&["rick-activate", "rollback", "0"]);
+        host.sh("podman rmi --all --force >/dev/null");
+    }
 }
