@@ -159,8 +159,7 @@ Examples:
   rickbuild lock --update trixie                     the newest packages of this release of Debian
   rickbuild lock --check                             in CI: is rick.lock complete?
 
-Needs the programs skopeo (for images), curl (for archives and packages) and apt-get (for packages of Debian), each only
-where something of its kind is wanted.";
+Needs skopeo for images, curl for archives and packages, and apt-get for packages of Debian.";
 
 #[derive(Args)]
 struct LockArguments {
