@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod apps;
+mod bases;
 mod bench;
 mod blueprints;
 mod builds;

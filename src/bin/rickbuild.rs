@@ -171,7 +171,7 @@ struct LockArguments {
     /// Ask again for everything
     #[arg(long)]
     update_all: bool,
-    /// Write nothing; the exit code is 1 if rick.lock would change
+    /// Leave rick.lock as it is; the exit code is 1 if it would change
     #[arg(long)]
     check: bool,
     /// A mirror of Debian's archives, which has `debian` and `debian-security` side by side

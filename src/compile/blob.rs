@@ -39,6 +39,11 @@ impl Blob {
         Self { digest, size, body: Body::Memory(Arc::new(bytes)) }
     }
 
+    /// The blob in a file that is known to hold it.
+    pub(crate) fn known(path: PathBuf, digest: Digest, size: u64) -> Self {
+        Self { digest, size, body: Body::Stored(path) }
+    }
+
     /// The blob in a file, if the file is there and holds what it should.
     pub(crate) fn stored(path: PathBuf, digest: Digest, size: u64) -> Option<Self> {
         let blob = Self { digest, size, body: Body::Stored(path) };

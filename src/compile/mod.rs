@@ -19,6 +19,7 @@ pub mod evaluate;
 pub mod fetch;
 pub mod finding;
 pub mod host;
+pub mod identity;
 pub mod image;
 mod ini;
 pub mod item;

@@ -13,9 +13,10 @@ use std::sync::OnceLock;
 
 use walkdir::WalkDir;
 
-use known::{Identity, Known};
+use known::Known;
 
 use super::finding::Finding;
+use super::identity::Identity;
 use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};

@@ -133,3 +133,30 @@ fn entries<'a>(held: &'a Held, whole: &'a Tree) -> Entries<'a> {
     };
     held.iter().map(entry).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::digest::Digest;
+    use crate::compile::tree::{Change, Node};
+
+    fn package(name: &str, size: u64) -> Tree {
+        let kind = Kind::File { digest: Digest::of(name.as_bytes()), size };
+        let node = Node { uid: 0, gid: 0, mode: 0o644, kind };
+        let mut tree = Tree::default();
+        tree.apply(vec![(format!("usr/{name}"), Change::Put(node))]).unwrap();
+        tree
+    }
+
+    #[test]
+    fn large_packages_have_layers_of_their_own_and_small_ones_share_one() {
+        let each: Vec<Tree> =
+            [("a", 1), ("b", 500), ("c", 2), ("d", 400)].map(|(name, size)| package(name, size)).into();
+        assert_eq!(
+            grouped(&each, 3),
+            [["usr", "usr/b"].into(), ["usr", "usr/d"].into(), BTreeSet::from(["usr", "usr/a", "usr/c"])]
+        );
+        assert_eq!(grouped(&each, 4).len(), 4);
+        assert_eq!(grouped(&each, 1), [BTreeSet::from(["usr", "usr/a", "usr/b", "usr/c", "usr/d"])]);
+    }
+}

@@ -66,3 +66,63 @@ fn joined(below: Option<Vec<String>>, own: impl Iterator<Item = String>) -> Opti
     let all: BTreeSet<String> = below.into_iter().flatten().chain(own).collect();
     (!all.is_empty()).then(|| all.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn below() -> Config {
+        let below = json!({
+            "Entrypoint": ["/entry"], "Cmd": ["serve"], "Env": ["PATH=/bin", "A=1", "NO_VALUE"], "User": "www",
+            "WorkingDir": "/srv", "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "Labels": {"a": "1", "b": "1"},
+            "StopSignal": "SIGQUIT", "Healthcheck": {"Test": ["CMD", "true"]}
+        });
+        serde_json::from_value(below).unwrap()
+    }
+
+    fn said(settings: &Settings) -> Value {
+        serde_json::to_value(over(below(), settings)).unwrap()
+    }
+
+    #[test]
+    fn what_an_image_does_not_say_the_one_below_says() {
+        let said = said(&Settings::default());
+        assert_eq!(said["Entrypoint"], json!(["/entry"]));
+        assert_eq!(said["Cmd"], json!(["serve"]));
+        assert_eq!(said["Env"], json!(["PATH=/bin", "A=1", "NO_VALUE"]));
+        assert_eq!((&said["User"], &said["WorkingDir"]), (&json!("www"), &json!("/srv")));
+        assert_eq!(said["StopSignal"], "SIGQUIT");
+        assert!(said.get("Healthcheck").is_none(), "the OCI has none");
+    }
+
+    #[test]
+    fn what_an_image_says_goes_over_the_one_below_or_beside_it() {
+        let text = |text: &str| text.to_owned();
+        let said = said(&Settings {
+            entrypoint: vec![text("/own")],
+            environment: [(text("A"), text("2")), (text("NO_VALUE"), text("3"))].into(),
+            user: Some(text("1000")),
+            working_directory: Some("/own".parse().unwrap()),
+            ports: [text("443/tcp")].into(),
+            volumes: ["/more".parse().unwrap()].into(),
+            labels: [(text("b"), text("2"))].into(),
+            stop_signal: Some(text("SIGINT")),
+            ..Settings::default()
+        });
+        assert_eq!(
+            (&said["Entrypoint"], said.get("Cmd")),
+            (&json!(["/own"]), None),
+            "the arguments were for another program"
+        );
+        assert_eq!(said["Env"], json!(["PATH=/bin", "A=2", "NO_VALUE=3"]));
+        assert_eq!(
+            (&said["User"], &said["WorkingDir"], &said["StopSignal"]),
+            (&json!("1000"), &json!("/own"), &json!("SIGINT"))
+        );
+        assert_eq!(said["ExposedPorts"], json!({"443/tcp": {}, "80/tcp": {}}));
+        assert_eq!(said["Volumes"], json!({"/data": {}, "/more": {}}));
+        assert_eq!(said["Labels"], json!({"a": "1", "b": "2"}));
+    }
+}

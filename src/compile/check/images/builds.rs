@@ -87,6 +87,7 @@ fn build(stated: Stated<'_>, build: &Build, findings: &mut Vec<Finding>) -> Opti
     let error =
         |words: &[&str], message: String| stated.locate(Finding::error(message), build.place(words), "");
     let name = parsed(&build.name, |why| findings.push(error(&[&build.name], why)));
+    let root = base(stated, &build.root, findings);
     let outputs = outputs(build, error, findings);
     let paths = input_paths(build, error, findings);
     let mut inputs = BTreeMap::new();
@@ -123,7 +124,7 @@ fn build(stated: Stated<'_>, build: &Build, findings: &mut Vec<Finding>) -> Opti
     }
     Some(host::Build {
         name: name?,
-        root: base(stated, &build.root, findings)?,
+        root: root?,
         inputs,
         command: build.command.clone(),
         environment: build.environment.clone(),
