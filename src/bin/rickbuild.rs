@@ -159,8 +159,7 @@ Examples:
   rickbuild lock --update trixie                     the newest packages of this release of Debian
   rickbuild lock --check                             in CI: is rick.lock complete?
 
-Needs the programs skopeo (for images), curl (for archives and packages) and apt-get (for packages of Debian), each only
-where something of its kind is wanted.";
+Needs skopeo for images, curl for archives and packages, and apt-get for packages of Debian.";
 
 #[derive(Args)]
 struct LockArguments {
@@ -172,7 +171,7 @@ struct LockArguments {
     /// Ask again for everything
     #[arg(long)]
     update_all: bool,
-    /// Write nothing; the exit code is 1 if rick.lock would change
+    /// Leave rick.lock as it is; the exit code is 1 if it would change
     #[arg(long)]
     check: bool,
     /// A mirror of Debian's archives, which has `debian` and `debian-security` side by side

@@ -46,3 +46,32 @@ impl LockFile {
         Ok(Self { text, lock, findings })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(root: &Path) -> Vec<String> {
+        LockFile::read(root).unwrap().findings.into_iter().map(|finding| finding.message).collect()
+    }
+
+    #[test]
+    fn only_a_regular_file_of_text_is_a_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(FILE);
+        let read = LockFile::read(root.path()).unwrap();
+        assert_eq!((read.text.as_str(), read.lock), ("", Lock::default()));
+        assert_eq!(messages(root.path()), [""; 0]);
+        fs::write(&file, "version = 1\n").unwrap();
+        assert_eq!(LockFile::read(root.path()).unwrap().text, "version = 1\n");
+        fs::write(&file, b"version = 1 # \xff\n").unwrap();
+        assert_eq!(messages(root.path()), ["`rick.lock` is no text in UTF-8"]);
+        // Also if it leads to one.
+        fs::rename(&file, root.path().join("other")).unwrap();
+        std::os::unix::fs::symlink("other", &file).unwrap();
+        assert_eq!(messages(root.path()), ["`rick.lock` is no regular file"]);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(messages(root.path()), ["`rick.lock` is no regular file"]);
+    }
+}

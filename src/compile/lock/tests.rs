@@ -253,6 +253,30 @@ fn the_last_entry_takes_its_table_along() {
 }
 
 #[test]
+fn every_difference_is_a_line() {
+    let before = edited(&whole(), |edit| edit.set(&packages("trixie: aa", &["a_1", "b_1+x", "d_1"])));
+    let after = edited(&before, |edit| {
+        edit.set(&image("docker.io/library/debian:13"));
+        edit.set(&packages("trixie: aa", &["a_1", "b_2", "c_1"]));
+        edit.remove(&"https://example.com/x-1.0.tar.gz".parse().map(Outside::Archive).unwrap());
+    });
+    let (before, after) = (Lock::parse(&before).0, Lock::parse(&after).0);
+    let lines: Vec<_> = before.changes_to(&after).iter().map(ToString::to_string).collect();
+    let debian = Digest::of(b"docker.io/library/debian:13");
+    assert_eq!(
+        lines,
+        [
+            format!("~ docker.io/library/debian:13  {DIGEST} → {debian}"),
+            format!("- https://example.com/x-1.0.tar.gz  {DIGEST}"),
+            "~ trixie: aa / b  1+x → 2".to_owned(),
+            "+ trixie: aa / c  1".to_owned(),
+            "- trixie: aa / d  1".to_owned(),
+        ]
+    );
+    assert_eq!(before.changes_to(&before), []);
+}
+
+#[test]
 fn line_ends_stay_those_of_the_file() {
     let windows = whole().replace('\n', "\r\n");
     assert_eq!(edited(&windows, |_| {}), windows);
