@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result};
 
 use super::host::Host;
 use super::receive::Received;
-use super::refusal::Refusal;
 use super::report::Report;
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// Puts the blobs that came with a bundle into the layout, durably.
 ///

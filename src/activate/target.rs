@@ -15,14 +15,16 @@ use super::layer::{Layer, Texts};
 use super::marks::Marks;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
-use super::refusal::{Refusal, refuse};
 use super::stage::{self, Staged};
 use super::state::State;
 use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::bundle::names::BundlePath;
+use crate::bundle::oci::Descriptor;
 use crate::durable;
+use crate::refusal::{Refusal, refuse};
+use crate::registry::Origin;
 
 /// What the records of a switch and of the way back take, and then some, in bytes.
 const ROOM: u64 = 256 << 10;
@@ -43,18 +45,35 @@ pub(super) struct Target {
 impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
-        let current = self.known.current(&self.state)?;
-        let had = current.as_ref().and_then(Generation::digest);
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had)?;
+        let had = self.current_digest()?;
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, false)?;
+        self.target_received(&received)
+    }
+
+    /// What a build wants that a registry has, as far as this host is concerned. `host` is the manifest.
+    pub(super) fn target_at(&mut self, origin: &Origin, host: &Descriptor) -> Result<Target> {
+        let had = self.current_digest()?;
+        let bundle = self.fetch(origin, host, had)?;
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, true)?;
+        self.target_received(&received)
+    }
+
+    /// The build that the host has.
+    pub(super) fn current_digest(&self) -> Result<Option<Digest>> {
+        Ok(self.known.current(&self.state)?.as_ref().and_then(Generation::digest))
+    }
+
+    fn target_received(&mut self, received: &Received) -> Result<Target> {
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;
-        match current.filter(|_| had == Some(received.digest)) {
-            Some(current) => self.keep_current(&received, current),
-            None => self.make_new(&received),
+        let current = self.known.current(&self.state)?;
+        match current.filter(|current| current.digest() == Some(received.digest)) {
+            Some(current) => self.keep_current(received, current),
+            None => self.make_new(received),
         }
     }
 
