@@ -51,17 +51,14 @@ impl Activation<'_> {
     pub fn follow(&mut self, origin: &Origin) -> Result<Conclusion, Failure> {
         // Without the lock: a registry takes its time, and most often nothing comes of it.
         let host = self.find(origin).map_err(Failure::Refused)?;
-        let claim =
-            if self.dry_run { None } else { Claim::try_take(&self.state).map_err(Failure::Refused)? };
         let followed = Followed::new(&origin.reference, host.digest);
-        let why_not = match &claim {
-            None if !self.dry_run => Some("another rick-activate is running: the next time, then".to_owned()),
-            _ => self.why_not(&followed).map_err(Failure::Refused)?,
+        let claim = match self.may_follow(&followed).map_err(Failure::Refused)? {
+            Ok(claim) => claim,
+            Err(why_not) => {
+                self.report.line("nothing to do:", &why_not);
+                return self.settled().map(Conclusion::Here).map_err(Failure::Refused);
+            }
         };
-        if let Some(why_not) = why_not {
-            self.report.line("nothing to do:", &why_not);
-            return self.settled().map(Conclusion::Here).map_err(Failure::Refused);
-        }
         let conclusion = self.switch_claimed(claim.as_ref(), |run| run.target_at(origin, &host));
         // What was refused left no trace, and may be mended on the host.
         if claim.is_some() && conclusion.is_ok() && !is_refusal(&conclusion) {
@@ -70,35 +67,40 @@ impl Activation<'_> {
         conclusion
     }
 
-    /// Why the host does not go to what it follows; nothing if it does. What it has is remembered, so that it is known when it was left.
+    /// The lock, which a dry run does not need; or why the host stays where it is. Whoever goes on with a switch that was cut short needs
+    /// the lock more than this, and is not kept from it.
+    fn may_follow(&self, followed: &Followed) -> Result<Result<Option<Claim>, String>> {
+        if Journal::read(&self.state)?.is_some() {
+            return Ok(Err("a switch is under way, and `rick-activate status` tells of it".to_owned()));
+        }
+        let claim = if self.dry_run { None } else { Claim::try_take(&self.state)? };
+        if claim.is_none() && !self.dry_run {
+            return Ok(Err("another rick-activate is running: the next time, then".to_owned()));
+        }
+        Ok(self.why_not(followed)?.map_or(Ok(claim), Err))
+    }
+
+    /// Why the host does not go to what it follows, if it does not. What it has is remembered, so that it is known when it was left.
     fn why_not(&self, followed: &Followed) -> Result<Option<String>> {
         let Followed { reference, digest } = followed;
-        if Journal::read(&self.state)?.is_some() {
-            return Ok(Some("a switch is under way, and `rick-activate status` tells of it".to_owned()));
-        }
-        let current = generation::current_number(&self.state)?;
-        if current.is_some_and(|current| generation::build_of(&self.state, current) == Some(*digest)) {
+        let is_that = |number: &u32| generation::build_of(&self.state, *number) == Some(*digest);
+        if let Some(current) = generation::current_number(&self.state)?.filter(is_that) {
             if !self.dry_run {
                 followed.remember(&self.state)?;
             }
-            let number = current.unwrap_or_default();
-            return Ok(Some(format!("{reference} is what generation {number} has ({})", digest.short())));
+            return Ok(Some(format!("{reference} is what generation {current} has ({})", digest.short())));
         }
-        let numbers = generation::numbers(&self.state)?;
-        let had =
-            numbers.into_iter().rfind(|number| generation::build_of(&self.state, *number) == Some(*digest));
-        let again = format!("it is tried again once that moves, or by hand: `rick-activate {reference}`");
-        if let Some(bad) =
-            had.filter(|number| Marks::read(&self.state).is_ok_and(|marks| marks.is_bad(*number)))
-        {
-            return Ok(Some(format!(
-                "{reference} has {} still, with which the host was not well (generation {bad}): {again}",
-                digest.short()
-            )));
-        }
+        let (had, marks) =
+            (generation::numbers(&self.state)?.into_iter().rfind(is_that), Marks::read(&self.state)?);
         let left = Followed::read(&self.state)?.as_ref() == Some(followed);
-        Ok(left.then(|| {
-            format!("{reference} has {} still, from which the host was taken back: {again}", digest.short())
-        }))
+        let why = match had {
+            Some(bad) if marks.is_bad(bad) => format!("the host was not well with it (generation {bad})"),
+            _ if left => "the host was taken back from it".to_owned(),
+            _ => return Ok(None),
+        };
+        Ok(Some(format!(
+            "{reference} is {} still, and {why}; it is tried again when that moves, or by hand: `rick-activate {reference}`",
+            digest.short()
+        )))
     }
 }

@@ -3,7 +3,7 @@
 //! The stages, in order:
 //!
 //! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense, and [`layer`] that its files are those.
-//!    From a registry, [`fetch`] makes such a stream of what the host lacks; [`follow`] asks first whether there is anything new.
+//!    From a registry, [`fetch`] makes such a stream, and [`pull`] brings the images once the rest is good; [`follow`] asks first whether it is anything new.
 //! 2. [`preflight`]: programs, file system, nothing in the way. Only looks.
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
 //! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged
@@ -59,8 +59,10 @@ pub mod preflight;
 pub mod probe;
 #[cfg(test)]
 mod properties;
+pub mod pull;
 pub mod realise;
 pub mod receive;
+mod registry;
 pub mod report;
 pub mod stage;
 pub mod state;

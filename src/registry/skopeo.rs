@@ -17,7 +17,9 @@ use crate::refusal::Refusal;
 /// How long a registry may take to answer a short question.
 const SHORT: &str = "60s";
 /// What stands between one try and the next. skopeo itself waits as long as a registry asks for that is busy.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// How many characters of a complaint are shown.
+const SHOWN: usize = 600;
 /// How much of its complaints is read.
 const MAX_COMPLAINT: u64 = 64 << 10;
 
@@ -212,16 +214,21 @@ fn meaning(at: &Reference, said: &str, status: ExitStatus) -> Trouble {
     let registry = at.registry();
     let why = complaint(said).unwrap_or_else(|| format!("skopeo ended without a word ({status})"));
     let is = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if status.code().is_none() {
+    if is(&["file too large", "exceeded maximum allowed size"]) {
         return Trouble::Lasting(Refusal::new(format!(
-            "skopeo was ended ({status}): the registry `{registry}` sends more than {at} says, or somebody ended it"
+            "the registry `{registry}` sends more than {at} may have: {why}"
         )));
+    }
+    if status.code().is_none() {
+        return Trouble::Lasting(Refusal::new(format!("skopeo was ended: {status}")));
     }
     if is(&[
         "unauthorized",
         "authentication required",
         "access to the resource is denied",
         "403 (Forbidden)",
+        "403 Forbidden",
+        "StatusCode: 403",
         "invalid username/password",
     ]) {
         return Trouble::Lasting(
@@ -248,21 +255,33 @@ fn meaning(at: &Reference, said: &str, status: ExitStatus) -> Trouble {
                 .help("publish it: `rickbuild publish ENVIRONMENT REGISTRY/REPOSITORY:TAG`; and look whether the name is right"),
         );
     }
+    if is(&["429 Too Many Requests", "StatusCode: 429", "toomanyrequests", "too many requests"]) {
+        // skopeo has waited as long as it was told to, and then some.
+        return Trouble::Lasting(
+            Refusal::new(format!("the registry `{registry}` is asked too often, by us or others: {why}"))
+                .help("try again later"),
+        );
+    }
     if is(&["no space left on device", "rejected by policy", "Digest did not match", "does not match"]) {
         return Trouble::Lasting(Refusal::new(format!("{at} cannot be had: {why}")));
     }
     Trouble::Passing(Refusal::new(format!("the registry `{registry}` does not answer as it should: {why}")))
 }
 
-/// The last thing that it said, without the rest of its log line: `time="…" level=fatal msg="…"`.
+/// The last thing that it said, without the rest of its log line: `time="…" level=fatal msg="…"`. A registry can put what it likes into
+/// that, so it is short, and nothing that a terminal would obey.
 fn complaint(said: &str) -> Option<String> {
     let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    let Some((_, quoted)) = line.split_once(" msg=") else { return Some(line.to_owned()) };
-    let message: String =
-        serde_json::from_str(quoted).unwrap_or_else(|_| quoted.trim_matches('"').to_owned());
+    let message = match line.split_once(" msg=") {
+        Some((_, quoted)) => {
+            serde_json::from_str(quoted).unwrap_or_else(|_| quoted.trim_matches('"').to_owned())
+        }
+        None => line.to_owned(),
+    };
     // Every message says anyhow what was asked for.
     let rest = message.strip_prefix("Error parsing image name ").and_then(|rest| rest.split_once("\": "));
-    Some(rest.map(|(_, rest)| rest.to_owned()).unwrap_or(message))
+    let message = rest.map_or(message.as_str(), |(_, rest)| rest);
+    Some(message.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
 #[cfg(test)]
@@ -273,9 +292,8 @@ mod tests {
 
     fn means(why: &str) -> (bool, String) {
         let at = "r.test/fleet:x".parse().unwrap();
-        let said = format!(
-            "time=\"2026-01-01T00:00:00Z\" level=warning msg=\"a\"\ntime=\"x\" level=fatal msg={why:?}\n"
-        );
+        let quoted = serde_json::to_string(why).unwrap();
+        let said = format!("time=\"x\" level=warning msg=\"a\"\ntime=\"x\" level=fatal msg={quoted}\n");
         let trouble = meaning(&at, &said, ExitStatus::from_raw(1 << 8));
         (matches!(trouble, Trouble::Passing(_)), trouble.into_refusal().to_string())
     }
@@ -305,6 +323,12 @@ mod tests {
                 "does not answer as it should",
             ),
             ("dial tcp: connection refused", true, "does not answer as it should"),
+            (
+                "Error parsing image name \"docker://r.test/fleet:x\": no such host",
+                true,
+                "should: no such host",
+            ),
+            ("error: \u{1b}[2Jmischief", true, "error:  [2Jmischief"),
         ] {
             let (passing, message) = means(why);
             assert!(passing == passes && message.contains(meant), "{why}: {message}");

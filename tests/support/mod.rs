@@ -6,6 +6,7 @@ pub(crate) mod facts;
 pub(crate) mod host;
 pub(crate) mod lab;
 pub(crate) mod miniflux;
+pub(crate) mod registry;
 pub(crate) mod root;
 pub(crate) mod source;
 pub(crate) mod standin;
