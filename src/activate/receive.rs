@@ -457,7 +457,7 @@ pub(super) fn expect_digest(listed: Digest, found: Digest) -> Result<()> {
         return Ok(());
     }
     Err(Refusal::new(format!("blob {listed} is damaged: its bytes have the digest {found}"))
-        .help("the bundle changed after it was compiled: compile, copy or publish it again")
+        .help("the bundle changed after it was compiled: compile or copy it again")
         .into())
 }
 

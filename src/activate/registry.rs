@@ -30,7 +30,7 @@ impl Registry<'_> {
     /// The bytes of what the reference names: an index or a manifest.
     pub(super) fn named(&mut self) -> Result<Vec<u8>> {
         let Origin { reference, skopeo } = self.origin;
-        let bytes = self.ask("asking the registry", || skopeo.manifest(reference, MAX_DOCUMENT))?;
+        let bytes = self.ask("asking the registry", &|| skopeo.manifest(reference, MAX_DOCUMENT))?;
         if let Version::Digest(digest) = reference.version() {
             expect_digest(*digest, Digest::of(&bytes))?;
         }
@@ -41,7 +41,7 @@ impl Registry<'_> {
     pub(super) fn manifest(&mut self, digest: Digest) -> Result<(Manifest, Vec<u8>)> {
         let Origin { reference, skopeo } = self.origin;
         let what = reference.at(digest);
-        let bytes = self.ask("asking the registry", || skopeo.manifest(&what, MAX_DOCUMENT))?;
+        let bytes = self.ask("asking the registry", &|| skopeo.manifest(&what, MAX_DOCUMENT))?;
         expect_digest(digest, Digest::of(&bytes))?;
         let manifest = serde_json::from_slice(&bytes);
         Ok((manifest.with_context(|| format!("manifest {digest} is not readable"))?, bytes))
@@ -51,7 +51,7 @@ impl Registry<'_> {
     pub(super) fn config(&mut self, digest: Digest, manifest: &Manifest) -> Result<Vec<u8>> {
         let Origin { reference, skopeo } = self.origin;
         let what = reference.at(digest);
-        let bytes = self.ask("asking the registry", || skopeo.config(&what, MAX_DOCUMENT))?;
+        let bytes = self.ask("asking the registry", &|| skopeo.config(&what, MAX_DOCUMENT))?;
         expect_digest(manifest.config.digest, Digest::of(&bytes))?;
         Ok(bytes)
     }
@@ -73,15 +73,16 @@ impl Registry<'_> {
         let largest = blobs.iter().map(|blob| blob.size).max().unwrap_or(0).max(MAX_LAYOUT_FILE);
         let Origin { reference, skopeo } = self.origin;
         let what = reference.at(digest);
-        self.ask("fetching", || skopeo.fetch(&what, layout, &digest.hex(), largest))
+        self.ask("fetching", &|| skopeo.fetch(&what, layout, &digest.hex(), largest).map(|()| Vec::new()))
+            .map(drop)
     }
 
-    /// Asks, and asks again if the trouble may pass.
-    fn ask<T: Send>(&mut self, what: &str, once: impl Fn() -> Result<T, Trouble> + Sync) -> Result<T> {
+    /// Asks, and asks again if the trouble may pass. One function for all that is asked: the program is to be small.
+    fn ask(&mut self, what: &str, once: &(dyn Fn() -> Result<Vec<u8>, Trouble> + Sync)) -> Result<Vec<u8>> {
         let report = RefCell::new(&mut *self.report);
         patiently(
             |why, pause| report.borrow_mut().line("retry", &format!("in {} s: {why}", pause.as_secs())),
-            || report.borrow().during(what, &once),
+            || report.borrow().during(what, once),
         )
     }
 }

@@ -207,10 +207,13 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
+            if !error.is::<Refusal>() {
+                return ExitCode::from(BUG);
+            }
             for line in help_for(&error) {
                 let _ = writeln!(io::stderr(), "help: {line}");
             }
-            ExitCode::from(if error.is::<Refusal>() { NOT_PUBLISHED } else { BUG })
+            ExitCode::from(NOT_PUBLISHED)
         }
     }
 }
@@ -249,7 +252,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(say(cli, &checked.findings, &checked.sources))
         }
         Some(Command::Show { environment, host, json }) => {
-            with_compiled(cli, environment, None, |compiled| {
+            with_compiled(cli, environment, cli.build.serial, |compiled| {
                 let text = show(compiled, host.as_deref(), *json)?;
                 print(&text).map(drop)
             })
@@ -257,7 +260,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Publish { environment, to, serial, authfile, insecure }) => {
             let skopeo = Skopeo { authfile: authfile.clone(), insecure: *insecure };
             let to = Origin { reference: to.clone(), skopeo };
-            with_compiled(cli, environment, *serial, |compiled| {
+            with_compiled(cli, environment, serial.or(cli.build.serial), |compiled| {
                 send(cli, environment, &compiled.assemble()?, &to)
             })
         }

@@ -84,7 +84,7 @@ impl Skopeo {
         }
         self.authenticate(&mut command)?;
         let mut bytes = Vec::new();
-        run(command.arg(what.for_skopeo()).stdout(Stdio::piped()), what, None, |stdout| {
+        run(command.arg(what.for_skopeo()).stdout(Stdio::piped()), what, None, &mut |stdout| {
             stdout.take(limit + 1).read_to_end(&mut bytes).map(|_| bytes.len() as u64 <= limit)
         })?;
         Ok(bytes)
@@ -100,7 +100,7 @@ impl Skopeo {
         }
         self.authenticate(&mut command)?;
         command.arg(what.for_skopeo()).arg(format!("oci:{}:{name}", layout.display()));
-        run(command.stdout(Stdio::null()), what, Some(largest), drained)
+        run(command.stdout(Stdio::null()), what, Some(largest), &mut drained)
     }
 
     /// Copies an index of an OCI layout, and all that it names, to a registry: what is there already is not sent again, and the name comes
@@ -122,8 +122,8 @@ impl Skopeo {
         self.authenticate(&mut command)?;
         command.arg(format!("oci:{}:{name}", layout.display())).arg(to.for_skopeo());
         match heard {
-            None => run(command.stdout(io::stderr()), to, None, drained)?,
-            Some(heard) => run(command.stdout(Stdio::piped()), to, None, |stdout| {
+            None => run(command.stdout(io::stderr()), to, None, &mut drained)?,
+            Some(heard) => run(command.stdout(Stdio::piped()), to, None, &mut |stdout| {
                 BufReader::new(stdout).lines().try_for_each(|line| line.map(|line| heard(&line)))?;
                 Ok(true)
             })?,
@@ -156,7 +156,7 @@ fn run(
     command: &mut Command,
     at: &Reference,
     largest: Option<u64>,
-    listen: impl FnOnce(&mut dyn Read) -> io::Result<bool>,
+    listen: &mut dyn FnMut(&mut dyn Read) -> io::Result<bool>,
 ) -> Result<(), Trouble> {
     command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| not_run(&error))?;
