@@ -11,9 +11,11 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
+};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -46,11 +48,22 @@ pub fn create_nameless(path: &Path) -> Result<File> {
 
 /// A file without a name for what is needed for a moment, where that is no part of the host. It may be large, so not in memory.
 pub fn create_temporary() -> Result<File> {
+    create_nameless(&temporary_name())
+}
+
+/// The same for several files: a directory that nobody else can enter, for the caller to remove.
+pub fn create_temporary_directory() -> Result<PathBuf> {
+    let path = temporary_name();
+    DirBuilder::new().mode(0o700).create(&path).with_context(|| cannot("create the directory", &path))?;
+    Ok(path)
+}
+
+fn temporary_name() -> PathBuf {
     let directory = env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     // What a process of this number left there before its file lost its name.
     let names = (0..16).map(|n| directory.join(format!(".rick-{}-{n}", process::id())));
     let free = names.into_iter().find(|path| fs::symlink_metadata(path).is_err());
-    create_nameless(&free.unwrap_or(directory))
+    free.unwrap_or(directory)
 }
 
 /// Makes the directory `path` and those above it, each that is new with this mode; gives those that are new, the topmost first.

@@ -13,3 +13,5 @@ pub mod bundle;
 #[cfg(feature = "compile")]
 pub mod compile;
 pub mod durable;
+pub mod refusal;
+pub mod registry;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::docs;
+use crate::support::hub::Hub;
 use crate::support::lab::{activate, host, lab};
-use crate::support::registry::Registry;
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
@@ -140,7 +140,7 @@ fn packages_of_debian_are_layers_of_their_own_and_run() {
 }
 
 /// An image in a registry as another tool makes it: umoci writes layers that hide files, replace directories and name a file twice.
-fn push_an_image(registry: &Registry, format: &str) -> TempDir {
+fn push_an_image(registry: &Hub, format: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path).display().to_string();
     let (image, root) = (at("layout") + ":it", folder.path().join("bundle/rootfs"));
@@ -195,7 +195,7 @@ fn images_of_registries_are_bases_roots_and_sources() {
     require_hosts!();
     let host = host("lab");
     for format in ["oci", "v2s2"] {
-        let registry = Registry::start();
+        let registry = Hub::start();
         let made = push_an_image(&registry, format);
         let reference = format!("{}/it:1", registry.host());
         let items = format!(

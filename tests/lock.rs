@@ -10,13 +10,13 @@ use std::time::Duration;
 use rick::bundle::digest::Digest;
 use tempfile::TempDir;
 
-use crate::support::registry::Registry;
+use crate::support::hub::Hub;
 use crate::support::source::{self, Tree};
 use crate::support::web::{Answer, Web};
 use crate::support::{require_programs, require_root};
 
 /// The exit code for a network that says no.
-const REFUSED: Option<i32> = Some(69);
+const REFUSED: Option<i32> = Some(3);
 
 /// A source tree with a cache of its own.
 struct Lab {
@@ -136,7 +136,7 @@ fn container(reference: &str) -> String {
     format!("quadlet(\"run.container\", {{\"Container\": {{\"Image\": \"{reference}\", \"User\": \"1\"}}}})")
 }
 
-fn insecure(registry: &Registry) -> [String; 2] {
+fn insecure(registry: &Hub) -> [String; 2] {
     ["--insecure-registry".to_owned(), registry.host()]
 }
 
@@ -152,7 +152,7 @@ fn one_line(old: &str, new: &str) -> (String, String) {
 #[test]
 fn a_tag_is_followed_only_when_that_is_asked_for() {
     require_programs!("docker-registry", "skopeo");
-    let mut registry = Registry::start();
+    let mut registry = Hub::start();
     let first = registry.push("team/base:1", "first");
     let reference = format!("{}/team/base:1", registry.host());
     let lab = Lab::new(&with_base(&reference));
@@ -188,7 +188,7 @@ fn a_tag_is_followed_only_when_that_is_asked_for() {
 #[test]
 fn of_an_image_comes_what_a_build_reads() {
     require_programs!("docker-registry", "skopeo");
-    let registry = Registry::start();
+    let registry = Hub::start();
     let pushed = registry.push("base:1", "content");
     let by_hex = |digests: &[Digest]| digests.iter().map(Digest::hex).collect::<BTreeSet<_>>();
     let [option, host] = &insecure(&registry);
@@ -239,7 +239,7 @@ fn of_an_image_comes_what_a_build_reads() {
 fn a_build_works_without_a_network() {
     require_programs!("docker-registry", "skopeo", "unshare");
     require_root!();
-    let registry = Registry::start();
+    let registry = Hub::start();
     registry.push("app:1", "content");
     let [option, host] = &insecure(&registry);
     let web = Web::start();
@@ -337,7 +337,7 @@ fn wait(until: impl Fn() -> bool) {
 #[test]
 fn all_that_cannot_be_had_is_said_and_nothing_is_written() {
     require_programs!("docker-registry", "skopeo", "curl");
-    let (registry, web) = (Registry::start(), Web::start());
+    let (registry, web) = (Hub::start(), Web::start());
     registry.push("app:1", "content");
     let [option, host] = &insecure(&registry);
     web.answer("/here", Answer::File(b"here".to_vec()));

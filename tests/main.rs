@@ -22,6 +22,7 @@ mod looking;
 mod model;
 mod policy;
 mod refusals;
+mod registry;
 mod support;
 mod switch;
 mod third_party;

@@ -10,12 +10,12 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::refusal::Refusal;
 use super::state::State;
 use crate::bundle::manifest::Accounts;
 use crate::bundle::names::AccountName;
 use crate::bundle::oci;
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// The accounts that a host has: what passwd and group say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::generation::Generation;
-use super::refusal::Refusal;
 use super::state::{STATE, State};
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// One fixed place: where it is on the host, and what of the current generation it leads to.
 struct Anchor {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::refusal::refuse;
+use crate::refusal::refuse;
 
 /// How long one question may take: to be accepted, and each read and write after that.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::layer::Texts;
-use super::refusal::{Refusal, refuse};
 use crate::bundle::manifest::{Accounts, FORMAT, HostManifest};
 use crate::bundle::names::{BundlePath, Label};
 use crate::bundle::token::{self, Piece, Token};
+use crate::refusal::{Refusal, refuse};
 
 /// Refuses a manifest that could lead anywhere but into its own generation, or that contradicts itself.
 pub fn check_manifest(manifest: &HostManifest) -> Result<()> {

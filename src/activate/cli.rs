@@ -1,14 +1,19 @@
 //! The command line of `rick-activate`, here so that `rickbuild` can print its manual page and completions.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use super::gc::KEEP;
 use super::terms::{DEADLINE_S, SETTLE_S, Terms};
 use crate::bundle::names::HostName;
+use crate::registry::Origin;
+use crate::registry::reference::{Reference, SCHEME};
+use crate::registry::skopeo::Skopeo;
 
-const USAGE: &str = "rick-activate [OPTIONS] <BUNDLE|->
+const USAGE: &str = "rick-activate [OPTIONS] <BUNDLE|-|oci://REGISTRY/REPOSITORY[:TAG]>
        rick-activate [OPTIONS] <COMMAND>";
 
 const EXAMPLES: &str = "\
@@ -16,6 +21,11 @@ Examples:
   rick-activate bundle.tar --dry-run       say what would be done
   rick-activate bundle.tar                 do it
   ssh HOST rick-activate - < bundle.tar    the same on another host
+  rick-activate oci://registry.example.org/fleet:stable
+                                           the same with what a registry has, of which only
+                                           what this host lacks is fetched
+  rick-activate follow oci://registry.example.org/fleet:stable
+                                           switch if that is something new; for a timer
   rick-activate bundle.tar --confirm-within 60
                                            and go back unless `rick-activate confirm` is said
                                            from another session within a minute
@@ -53,9 +63,10 @@ pub const BUG: i32 = 70;
 #[derive(Parser)]
 #[command(name = "rick-activate", version, override_usage = USAGE, after_help = EXAMPLES, subcommand_negates_reqs = true, arg_required_else_help = true)]
 pub struct Arguments {
-    /// The bundle, as `rickbuild` wrote it; `-` reads standard input.
-    #[arg(required = true, value_name = "BUNDLE")]
-    pub bundle: Option<PathBuf>,
+    /// The bundle, as `rickbuild` wrote it; `-` reads standard input, and `oci://REGISTRY/REPOSITORY:TAG` (or `…@sha256:…`) fetches from a
+    /// registry.
+    #[arg(required = true, value_name = "BUNDLE", value_parser = OsStringValueParser::new().try_map(bundle))]
+    pub bundle: Option<Bundle>,
     /// Say what would be done, and do nothing.
     #[arg(long, global = true)]
     pub dry_run: bool,
@@ -74,6 +85,9 @@ pub struct Arguments {
     /// How the switch is done.
     #[command(flatten)]
     pub switch: SwitchArguments,
+    /// How registries are asked.
+    #[command(flatten)]
+    pub registry: RegistryArguments,
     /// Something else than to activate a bundle.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -111,6 +125,27 @@ pub struct SwitchArguments {
     pub foreground: bool,
 }
 
+/// Where a bundle is.
+#[derive(Clone, Debug)]
+pub enum Bundle {
+    /// In a file; `-`: on standard input.
+    File(PathBuf),
+    /// In a registry.
+    Registry(Reference),
+}
+
+/// How registries are asked.
+#[derive(Args)]
+#[command(next_help_heading = "Registries")]
+pub struct RegistryArguments {
+    /// The file with names and passwords, as `skopeo login` writes it, instead of the usual ones of root.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Speak plain HTTP, and take any certificate: what comes is only what its digest says if that is part of the reference.
+    #[arg(long, global = true)]
+    pub insecure: bool,
+}
+
 impl SwitchArguments {
     /// What is asked of a switch.
     pub fn terms(&self) -> Terms {
@@ -125,6 +160,13 @@ impl SwitchArguments {
 }
 
 impl Arguments {
+    /// What a registry is asked for, and how.
+    pub fn origin(&self, reference: &Reference) -> Origin {
+        let RegistryArguments { authfile, insecure } = &self.registry;
+        let skopeo = Skopeo { authfile: authfile.clone(), insecure: *insecure };
+        Origin { reference: reference.clone(), skopeo }
+    }
+
     /// The arguments that say the same to the service that switches.
     pub fn for_service(&self) -> Vec<String> {
         let switch = &self.switch;
@@ -193,6 +235,15 @@ pub enum Command {
         #[arg(long)]
         remove: bool,
     },
+    /// Switch to what a registry has under a name, unless the host has it already: for a timer, which the module `rick` brings.
+    ///
+    /// Nothing is done, with exit code 0, as long as the name stays where it is, also if the host was not well with that and went back, or if
+    /// somebody took the host back from it; and while another rick-activate is running.
+    Follow {
+        /// What to follow.
+        #[arg(value_name = "oci://REGISTRY/REPOSITORY:TAG")]
+        reference: Reference,
+    },
     /// Keep the generation that waits for that: see --confirm-within.
     Confirm,
     /// Go on with a switch that was cut short: finish it, or go back. systemd calls this when the host boots and when a switch is not done
@@ -208,6 +259,13 @@ pub enum Command {
         /// The number of the generation.
         number: u32,
     },
+}
+
+fn bundle(text: OsString) -> Result<Bundle, String> {
+    match text.to_str().filter(|text| text.starts_with(SCHEME)) {
+        Some(reference) => reference.parse().map(Bundle::Registry),
+        None => Ok(Bundle::File(text.into())),
+    }
 }
 
 fn generation(text: &str) -> Result<u32, String> {

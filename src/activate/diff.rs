@@ -11,11 +11,11 @@ use similar::TextDiff;
 use super::contents::Contents;
 use super::explain::{self, Change, How, Read};
 use super::generation::{self, Generation};
-use super::refusal::refuse;
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::{BundlePath, Label, UnitName};
+use crate::refusal::refuse;
 
 /// What differs between two generations.
 #[derive(Debug, Serialize)]

@@ -13,13 +13,13 @@ use anyhow::{Context as _, Result};
 use super::applied::Applied;
 use super::generation::Generation;
 use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
-use super::refusal::refuse;
 use super::state::State;
 use super::systemd::run;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Role, UnitEntry, Versioned};
 use crate::bundle::names::UnitName;
 use crate::durable;
+use crate::refusal::refuse;
 
 /// A root directory. What was started in it is taken to run, and what is asked of its units to happen, so that plans read as they would on
 /// the host.

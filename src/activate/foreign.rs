@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::refusal::Refusal;
 use super::state::State;
 use crate::bundle::manifest::{HostManifest, Role, UnitEntry};
 use crate::bundle::names::{BundlePath, UnitName};
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// Where systemd finds a definition before it finds rick's.
 const BEFORE_OURS: [&str; 4] =

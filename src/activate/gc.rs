@@ -18,11 +18,12 @@ use super::host::Host;
 use super::images;
 use super::journal::Journal;
 use super::marks::Marks;
-use super::refusal::Refusal;
+use super::report;
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Versioned;
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// How many of the latest generations are kept unless somebody says otherwise.
 pub const KEEP: usize = 10;
@@ -117,10 +118,7 @@ impl Garbage {
     }
 
     fn told(&self) -> String {
-        let size = match self.bytes >> 20 {
-            0..10 => format!("{} KiB", self.bytes.div_ceil(1 << 10)),
-            mebibytes => format!("{mebibytes} MiB"),
-        };
+        let size = report::size(self.bytes);
         let (gone, kept) = (self.generations.len(), self.kept.len());
         let generations = if gone == 1 { "generation" } else { "generations" };
         format!("{gone} old {generations} and what nothing needs, {size}; {kept} are kept")

@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::check::objects_of;
 use super::desired::Desired;
 use super::marks::Marks;
-use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{HostManifest, Probe};
 use crate::bundle::names::{BundlePath, Label};
 use crate::durable;
+use crate::refusal::{Refusal, refuse};
 
 /// The manifest of a generation, inside it.
 pub const MANIFEST: &str = "manifest.json";
@@ -237,6 +237,12 @@ pub fn current_number(state: &State) -> Result<Option<u32>> {
             refuse!("{} leads to {}, which is no generation", state.current().display(), target.display())
         }
     }
+}
+
+/// The build that generation `number` came from, as far as that can be read.
+pub fn build_of(state: &State, number: u32) -> Option<Digest> {
+    let text = fs::read_to_string(state.generation(number).join(DIGEST)).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The generation to go back to: the one asked for, or the one that the host had before the current one was made. That is not always

@@ -1,36 +1,35 @@
 //! Container images: kept in an OCI layout, and copied from there into the container storage.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
 use super::host::Host;
-use super::receive::Received;
-use super::refusal::Refusal;
 use super::report::Report;
 use super::state::State;
 use crate::bundle::digest::Digest;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 use crate::durable;
+use crate::refusal::Refusal;
 
-/// Puts the blobs that came with a bundle into the layout, durably.
+/// Puts blobs that were verified, and lie in the directory `from`, into the layout, durably, and `images` on its list.
 ///
 /// The layout names each image by the digest of its manifest, not by its tag: a tag moves on with the next bundle, and going back needs
 /// the old image under it.
-pub fn keep(state: &State, received: &Received) -> Result<()> {
-    if received.images.is_empty() {
+pub fn keep(state: &State, from: &Path, images: &[Descriptor], blobs: &[Digest]) -> Result<()> {
+    if images.is_empty() && blobs.is_empty() {
         return Ok(());
     }
     durable::make_directory(&state.images(), 0o700)?;
     durable::make_directory(&state.image_blobs(), 0o755)?;
-    if !received.blobs.is_empty() {
-        durable::sync_filesystem(&state.incoming())?;
+    if !blobs.is_empty() {
+        durable::sync_filesystem(from)?;
     }
-    for digest in &received.blobs {
-        durable::rename(&state.incoming().join(digest.hex()), &state.image_blob(digest))?;
+    for digest in blobs {
+        durable::rename(&from.join(digest.hex()), &state.image_blob(digest))?;
     }
-    list(state, &received.images)
+    if images.is_empty() { Ok(()) } else { list(state, images) }
 }
 
 /// Copies those of `images` into the container storage that it lacks. Nobody is asked about those that are in use: `known`.

@@ -14,12 +14,12 @@ use anyhow::{Context as _, Result};
 use flate2::bufread::MultiGzDecoder;
 
 use super::desired::is_definition;
-use super::refusal::refuse;
 use crate::bundle::digest::Hashing;
 use crate::bundle::manifest::{FileEntry, HostManifest};
 use crate::bundle::names::BundlePath;
 use crate::bundle::ustar::{Entry, Reader};
 use crate::durable;
+use crate::refusal::refuse;
 
 /// How many bytes the files of a host may have.
 pub const MAX_UNPACKED: u64 = 256 << 20;

@@ -3,6 +3,7 @@
 //! The stages, in order:
 //!
 //! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense, and [`layer`] that its files are those.
+//!    From a registry, [`fetch`] makes such a stream, and [`pull`] brings the images once the rest is good; [`follow`] asks first whether it is anything new.
 //! 2. [`preflight`]: programs, file system, nothing in the way. Only looks.
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
 //! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged
@@ -38,6 +39,8 @@ pub mod desired;
 pub mod diff;
 pub mod directory;
 pub mod explain;
+pub mod fetch;
+pub mod follow;
 pub mod foreign;
 pub mod gc;
 pub mod generation;
@@ -56,9 +59,10 @@ pub mod preflight;
 pub mod probe;
 #[cfg(test)]
 mod properties;
+pub mod pull;
 pub mod realise;
 pub mod receive;
-pub mod refusal;
+mod registry;
 pub mod report;
 pub mod stage;
 pub mod state;
@@ -88,6 +92,7 @@ use self::report::{Ending, Outcome, Report};
 use self::state::{Claim, State};
 use self::target::Target;
 use self::terms::Terms;
+use crate::registry::Origin;
 
 /// Why an activation ended early.
 #[derive(Debug)]
@@ -133,10 +138,27 @@ impl Activation<'_> {
     /// Switches the host to a bundle.
     pub fn activate(&mut self, bundle: impl Read) -> Result<Conclusion, Failure> {
         let claim = self.claim().map_err(Failure::Refused)?;
-        let target = self.target_of(bundle).map_err(Failure::Refused);
-        let outcome = target.and_then(|target| self.switch_to(&target, claim.as_ref()));
+        self.switch_claimed(claim.as_ref(), |run| run.target_of(bundle))
+    }
+
+    /// Switches the host to what a registry has for it.
+    pub fn activate_from(&mut self, origin: &Origin) -> Result<Conclusion, Failure> {
+        let claim = self.claim().map_err(Failure::Refused)?;
+        self.switch_claimed(claim.as_ref(), |run| {
+            let host = run.find(origin)?;
+            run.target_at(origin, &host)
+        })
+    }
+
+    fn switch_claimed(
+        &mut self,
+        claim: Option<&Claim>,
+        target: impl FnOnce(&mut Self) -> Result<Target>,
+    ) -> Result<Conclusion, Failure> {
+        let target = target(self).map_err(Failure::Refused);
+        let outcome = target.and_then(|target| self.switch_to(&target, claim));
         if let (true, Some(claim)) = (is_refusal(&outcome), claim) {
-            self.leave_as_it_was(&claim).map_err(Failure::Refused)?;
+            self.leave_as_it_was(claim).map_err(Failure::Refused)?;
         }
         outcome
     }

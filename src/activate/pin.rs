@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Activation;
 use super::generation::{self, Generation};
 use super::marks::Marks;
-use super::refusal::refuse;
+use crate::refusal::refuse;
 
 impl Activation<'_> {
     /// Pins a generation, or lets go of it: the one asked for, or the current one. Gives its number.

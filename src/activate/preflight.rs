@@ -8,10 +8,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::host::Host;
-use super::refusal::Refusal;
 use super::state::{STATE, State};
 use crate::bundle::manifest::{HostManifest, Program, Versioned};
 use crate::bundle::names::{HostPath, Label, SecretName};
+use crate::refusal::Refusal;
 
 /// Where systemd looks for encrypted credentials.
 const CREDENTIALS: &str = "/etc/credstore.encrypted";

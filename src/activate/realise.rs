@@ -9,12 +9,12 @@ use anyhow::Result;
 use super::accounts::Ids;
 use super::check::{object_path, objects_of};
 use super::layer::Texts;
-use super::refusal::Refusal;
 use super::state::STATE;
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::{AccountName, BundlePath, Label};
 use crate::bundle::token::{self, Token};
+use crate::refusal::Refusal;
 
 /// The files of a host as they will lie there. Payload is as it came, and lies with the layer.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::layer::Layer;
-use super::refusal::{Refusal, refuse};
 use super::state::State;
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::manifest::HostManifest;
@@ -20,6 +19,7 @@ use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
 use crate::bundle::ustar::{Entry, Reader, UstarError};
 use crate::durable;
+use crate::refusal::{Refusal, refuse};
 
 /// The largest `oci-layout`.
 pub const MAX_LAYOUT: u64 = 4 << 10;
@@ -64,19 +64,26 @@ impl HostNames {
         Self(vec![name, label])
     }
 
-    fn matches(&self, host: &HostName) -> bool {
+    /// What it calls itself.
+    pub fn first(&self) -> &str {
+        &self.0[0]
+    }
+
+    /// The host called `host` is this one.
+    pub fn matches(&self, host: &HostName) -> bool {
         self.0.iter().any(|name| name == host.as_str())
     }
 }
 
 /// Reads and verifies a whole bundle. With `keep`, `incoming/` is written to; without, nothing of the host is. `current` is the build that
-/// the host has: its layer is verified, and dropped.
+/// the host has: its layer is verified, and dropped. `partial`: what is not wanted need not come.
 pub fn receive(
     bundle: impl Read,
     state: &State,
     names: &HostNames,
     keep: bool,
     current: Option<Digest>,
+    partial: bool,
 ) -> Result<Received> {
     let mut receiver = Receiver::new(Reader::new(bundle), state, names, keep, current);
     receiver.read_layout()?;
@@ -84,7 +91,7 @@ pub fn receive(
     while let Some(entry) = receiver.next_blob()? {
         receiver.read_blob(&entry)?;
     }
-    receiver.finish()
+    receiver.finish(partial)
 }
 
 /// What a blob is, as far as the activator minds.
@@ -267,9 +274,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         let bytes = self.in_memory(digest, MAX_DOCUMENT)?;
         let manifest: Manifest =
             serde_json::from_slice(&bytes).with_context(|| format!("manifest {digest} is not readable"))?;
-        let host = manifest.artifact_type.as_deref() == Some(oci::HOST_ARTIFACT)
-            || manifest.config.media_type == oci::HOST_CONFIG;
-        if host {
+        if is_host(&manifest) {
             return self.read_host_manifest(digest, &manifest);
         }
         let wanted = self.wants_image(&digest);
@@ -400,14 +405,15 @@ impl<'a, R: Read> Receiver<'a, R> {
         Ok(Some(directory.join(digest.hex())))
     }
 
-    fn finish(self) -> Result<Received> {
-        if let Some((digest, _)) = self.listed.iter().find(|(_, listed)| !listed.seen) {
+    fn finish(self, partial: bool) -> Result<Received> {
+        let missing = |(_, listed): &(&Digest, &Listed)| !(listed.seen || partial && !listed.wanted);
+        if let Some((digest, _)) = self.listed.iter().find(missing) {
             return Err(Refusal::new(format!("blob {digest} is missing in the bundle"))
                 .help("it was cut short or put together wrongly: compile or copy it again")
                 .into());
         }
         let Some((candidate, manifest, config)) = self.chosen else {
-            return Err(not_for_this_host(&self.names.0[0], &self.others).into());
+            return Err(not_for_this_host(self.names.first(), &self.others).into());
         };
         let wanted = |entry: &Descriptor| manifest.images.values().any(|image| *image == entry.digest);
         let images = self.index.into_iter().filter(wanted).collect();
@@ -439,7 +445,14 @@ fn digest_of_path(entry: &Entry) -> Result<Digest> {
     }
 }
 
-fn expect_digest(listed: Digest, found: Digest) -> Result<()> {
+/// It is the manifest of a host. Some tools drop one of the two that say so.
+pub(super) fn is_host(manifest: &Manifest) -> bool {
+    manifest.artifact_type.as_deref() == Some(oci::HOST_ARTIFACT)
+        || manifest.config.media_type == oci::HOST_CONFIG
+}
+
+/// Refuses bytes that are not those that were named.
+pub(super) fn expect_digest(listed: Digest, found: Digest) -> Result<()> {
     if listed == found {
         return Ok(());
     }
@@ -448,11 +461,13 @@ fn expect_digest(listed: Digest, found: Digest) -> Result<()> {
         .into())
 }
 
-fn has_blob(path: &Path, size: u64) -> bool {
+/// A blob of this size lies there, which was verified when it came.
+pub(super) fn has_blob(path: &Path, size: u64) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)
 }
 
-fn not_for_this_host(this: &str, others: &[HostName]) -> Refusal {
+/// The refusal of a bundle for others.
+pub(super) fn not_for_this_host(this: &str, others: &[HostName]) -> Refusal {
     if others.is_empty() {
         return Refusal::new("this bundle holds no host that this rick-activate knows")
             .help("was it made by `rickbuild`, of the same version?");

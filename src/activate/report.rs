@@ -205,6 +205,14 @@ impl Report {
     }
 }
 
+/// So many bytes, for people.
+pub fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0..10 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
+}
+
 /// What is written there may be in colour.
 pub fn in_colour(to: &impl IsTerminal) -> bool {
     to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

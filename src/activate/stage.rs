@@ -65,7 +65,7 @@ pub fn write(state: &State, received: &Received, realised: &Realised<'_>) -> Res
 /// Gives a staged generation its number. The host does not have it yet.
 pub fn keep(state: &State, received: &Received, staged: &Staged) -> Result<Generation> {
     put_in_place(state, &staged.objects)?;
-    images::keep(state, received)?;
+    images::keep(state, &state.incoming(), &received.images, &received.blobs)?;
     ensure_empty_generation(state)?;
     let directory = state.generation(staged.number);
     durable::rename(&staged.directory, &directory)?;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::durable;
+use crate::refusal::{Refusal, refuse};
 
 /// Where rick's own directory is on every host. Texts that hosts read name it thus, whatever the root is.
 pub const STATE: &str = "/var/lib/rick";
@@ -25,6 +25,7 @@ pub const STATE: &str = "/var/lib/rick";
 ///               confirmed         the number of the generation that somebody confirmed
 ///               adopted/          unit files of others that were taken over, for the day that the unit leaves
 ///               marks.json        which generations were well, which were not, and which are pinned; the highest number there was
+///               followed.json     what was last had of a registry that is followed
 ///               bin/              the activator itself, for PID 1 to call: it must be there at boot whatever becomes of the one called
 ///               ids.json          the number of every account ever named
 ///               lock              held by the activator that runs
@@ -114,6 +115,11 @@ impl State {
     /// What is known of generations.
     pub fn marks(&self) -> PathBuf {
         self.directory().join("marks.json")
+    }
+
+    /// What was last had of a registry that is followed.
+    pub fn followed(&self) -> PathBuf {
+        self.directory().join("followed.json")
     }
 
     /// What was taken from others, each file below under the path that it had.

@@ -12,7 +12,6 @@ use super::host::{Host, Verb};
 use super::journal::{self, Journal, Phase};
 use super::marks::Marks;
 use super::receive::HostNames;
-use super::refusal::help_for;
 use super::report::{Ending, Outcome, Report};
 use super::state::State;
 use super::terms::Terms;
@@ -21,6 +20,7 @@ use super::{Activation, Conclusion, Failure, list};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::Role;
 use crate::bundle::oci;
+use crate::refusal::help_for;
 
 pub(super) struct Story {
     pub(super) root: tempfile::TempDir,

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result};
 use super::ask;
 use super::handover;
 use super::host::{ActiveState, Definition, Host, LoadState, Log, Oneshot, UnitState, Verb};
-use super::refusal::{Refusal, refuse};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::{AccountName, UnitName};
+use crate::refusal::{Refusal, refuse};
 
 /// How many lines of a log a message shows.
 const SHOWN_LINES: usize = 8;

@@ -15,14 +15,16 @@ use super::layer::{Layer, Texts};
 use super::marks::Marks;
 use super::realise::{self, Realised};
 use super::receive::{self, Received};
-use super::refusal::{Refusal, refuse};
 use super::stage::{self, Staged};
 use super::state::State;
 use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
 use crate::bundle::names::BundlePath;
+use crate::bundle::oci::Descriptor;
 use crate::durable;
+use crate::refusal::{Refusal, refuse};
+use crate::registry::Origin;
 
 /// What the records of a switch and of the way back take, and then some, in bytes.
 const ROOM: u64 = 256 << 10;
@@ -43,18 +45,36 @@ pub(super) struct Target {
 impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
-        let current = self.known.current(&self.state)?;
-        let had = current.as_ref().and_then(Generation::digest);
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had)?;
+        let had = self.current_digest()?;
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, false)?;
+        self.target_received(&received, None)
+    }
+
+    /// What a build wants that a registry has, as far as this host is concerned. `host` is the manifest.
+    pub(super) fn target_at(&mut self, origin: &Origin, host: &Descriptor) -> Result<Target> {
+        let had = self.current_digest()?;
+        let bundle = self.fetch(origin, host, had)?;
+        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, true)?;
+        self.target_received(&received, Some(origin))
+    }
+
+    /// The build that the host has.
+    pub(super) fn current_digest(&self) -> Result<Option<Digest>> {
+        Ok(self.known.current(&self.state)?.as_ref().and_then(Generation::digest))
+    }
+
+    /// `origin` has the images, if they did not come along.
+    fn target_received(&mut self, received: &Received, origin: Option<&Origin>) -> Result<Target> {
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;
-        match current.filter(|_| had == Some(received.digest)) {
-            Some(current) => self.keep_current(&received, current),
-            None => self.make_new(&received),
+        let current = self.known.current(&self.state)?;
+        match current.filter(|current| current.digest() == Some(received.digest)) {
+            Some(current) => self.keep_current(received, origin, current),
+            None => self.make_new(received, origin),
         }
     }
 
@@ -90,18 +110,24 @@ impl Activation<'_> {
     }
 
     /// The same build as the current generation's, and numbers never change: the same bytes, so no new generation.
-    fn keep_current(&mut self, received: &Received, current: Generation) -> Result<Target> {
+    fn keep_current(
+        &mut self,
+        received: &Received,
+        origin: Option<&Origin>,
+        current: Generation,
+    ) -> Result<Target> {
         foreign::check(&self.state, &received.manifest, |path| current.file(path).ok(), true)?;
         self.accounts(&received.manifest.accounts, &current.directory.join("sysusers.conf"))?;
+        self.fetch_images_of(received, origin)?;
         if !self.dry_run {
-            images::keep(&self.state, received)?;
+            images::keep(&self.state, &self.state.incoming(), &received.images, &received.blobs)?;
         }
         Target::there(current)
     }
 
     /// Written with the numbers that are known before any account is made: a full disk or a Quadlet that podman does not take
     /// ends it while the host is as it was.
-    fn make_new(&mut self, received: &Received) -> Result<Target> {
+    fn make_new(&mut self, received: &Received, origin: Option<&Origin>) -> Result<Target> {
         let manifest = &received.manifest;
         let Some(layer) = &received.layer else {
             refuse!("the layer of host `{}` is missing in the bundle", manifest.host);
@@ -113,9 +139,12 @@ impl Activation<'_> {
         let read = |path: &BundlePath| realised.texts.get(path).map(|bytes| bytes.to_vec());
         foreign::check(&self.state, manifest, read, self.terms.adopt)?;
         if self.dry_run {
+            self.fetch_images_of(received, origin)?;
             return self.imagined(received, layer, &realised);
         }
         let mut staged = self.stage(received, &realised)?;
+        // All that is small is good: what is large is worth its way.
+        self.fetch_images_of(received, origin)?;
         self.expect_room()?;
         let ids = self.new_accounts(manifest, &texts, &known)?;
         if ids != known {
@@ -127,6 +156,10 @@ impl Activation<'_> {
             Ok(target) => Ok(Target { made, ..target }),
             Err(error) => discard(&made).and(Err(error)),
         }
+    }
+
+    fn fetch_images_of(&mut self, received: &Received, origin: Option<&Origin>) -> Result<()> {
+        origin.map_or(Ok(()), |origin| self.fetch_images(origin, &received.manifest.images))
     }
 
     fn keep(&mut self, received: &Received, staged: &Staged, ids: &Ids) -> Result<Target> {

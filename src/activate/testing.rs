@@ -19,6 +19,7 @@ use crate::bundle::manifest::{
 };
 use crate::bundle::names::{BundlePath, UnitName};
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
+use crate::bundle::ustar;
 
 /// A bundle for one host, to be.
 #[derive(Clone)]
@@ -259,19 +260,7 @@ fn bundle_of(index: &Index, blobs: &[Vec<u8>]) -> Vec<u8> {
 
 /// One entry of a USTAR archive.
 fn entry(path: &str, bytes: &[u8], mode: u32) -> Vec<u8> {
-    let mut header = [0u8; 512];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, path);
-    put(100, &format!("{mode:07o}"));
-    put(108, "0000000");
-    put(116, "0000000");
-    put(124, &format!("{:011o}", bytes.len()));
-    put(136, "00000000000");
-    put(148, "        ");
-    put(156, "0");
-    put(257, "ustar\x0000");
-    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let header = ustar::header(path, mode, bytes.len() as u64).unwrap();
     let mut all = header.to_vec();
     all.extend(bytes);
     all.resize(all.len().next_multiple_of(512), 0);

@@ -13,7 +13,6 @@ use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::journal::{self, Journal, Phase};
 use super::marks::{Marks, Verdict};
-use super::refusal::refuse;
 use super::report::{Ending, Outcome, Problem};
 use super::state::Claim;
 use super::switch::{Arrival, Switch};
@@ -21,6 +20,7 @@ use super::target::Target;
 use super::{Activation, Failure, images};
 use crate::bundle::manifest::Role;
 use crate::bundle::names::UnitName;
+use crate::refusal::refuse;
 
 /// How often the one who waits for a confirmation looks for it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -360,7 +360,7 @@ impl Activation<'_> {
     }
 
     /// Nothing was done.
-    fn settled(&self) -> Result<Outcome> {
+    pub(super) fn settled(&self) -> Result<Outcome> {
         let number = generation::current_number(&self.state)?.unwrap_or(0);
         let digest = self.known.get(&self.state, number).ok().and_then(|generation| generation.digest());
         Ok(Outcome { generation: number, previous: number, digest, ..Outcome::nothing() })

@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::generation::{self, Generation};
-use super::refusal::refuse;
 use super::report::Ending;
 use super::state::Claim;
 use super::target::Target;
 use super::{Activation, Conclusion, Failure, anchors, gc};
 use crate::durable;
+use crate::refusal::refuse;
 
 impl Activation<'_> {
     /// Goes to generation 0, then removes what is rick's. Run again, it goes on.

@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use super::generation::Generation;
 use super::host::Host;
-use super::refusal::Refusal;
 use super::report::Report;
 use super::state::STATE;
 use crate::bundle::manifest::{HostManifest, Role, Validation};
 use crate::bundle::names::BundlePath;
+use crate::refusal::Refusal;
 
 /// Refuses a generation that one of the host's programs does not take, with all that they say. What is as it was in the generation
 /// `before` was judged then.

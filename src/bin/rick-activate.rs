@@ -7,16 +7,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
-use rick::activate::cli::{Arguments, BUG, Command, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK};
+use rick::activate::cli::{Arguments, BUG, Bundle, Command, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK};
 use rick::activate::directory::Directory;
 use rick::activate::generation::Known;
 use rick::activate::host::Host;
 use rick::activate::receive::HostNames;
-use rick::activate::refusal::help_for;
 use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, diff, list, preflight};
+use rick::refusal::help_for;
 use serde::Serialize;
 use serde_json::json;
 
@@ -48,19 +48,21 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let command = match (&arguments.command, &arguments.bundle) {
-        (Some(_), Some(bundle)) => {
-            usage(&format!("`{}` and a subcommand cannot both be given", bundle.display()))
-        }
-        (None, None) => usage("a bundle or a subcommand is needed"),
+        (Some(_), Some(_)) => usage("a bundle and a subcommand cannot both be given"),
         (command, _) => command.as_ref(),
     };
     if arguments.root.is_some() && arguments.switch.confirm_within.is_some() {
         usage("in a directory nothing runs, so there is nothing to confirm");
     }
     match command {
-        None => concluded(arguments, |activation| {
-            activation.activate(open(arguments.bundle.as_deref()).map_err(Failure::Refused)?)
+        None => concluded(arguments, |activation| match &arguments.bundle {
+            Some(Bundle::Registry(reference)) => activation.activate_from(&arguments.origin(reference)),
+            Some(Bundle::File(file)) => activation.activate(open(file).map_err(Failure::Refused)?),
+            None => usage("a bundle or a subcommand is needed"),
         }),
+        Some(Command::Follow { reference }) => {
+            concluded(arguments, |activation| activation.follow(&arguments.origin(reference)))
+        }
         Some(Command::Rollback { number }) => {
             concluded(arguments, |activation| activation.roll_back(*number))
         }
@@ -166,14 +168,13 @@ fn host_of(arguments: &Arguments, state: &State) -> Result<Box<dyn Host>> {
 fn names_of(arguments: &Arguments, host: &dyn Host) -> Result<HostNames> {
     match (&arguments.host, &arguments.command) {
         (Some(name), _) => Ok(HostNames::given(name)),
-        (None, None) => Ok(HostNames::of_host(&host.name()?)),
+        (None, None | Some(Command::Follow { .. })) => Ok(HostNames::of_host(&host.name()?)),
         // Generations that are there already were for this host.
         (None, Some(_)) => Ok(HostNames::of_host("")),
     }
 }
 
-fn open(bundle: Option<&Path>) -> Result<Box<dyn Read>> {
-    let bundle = bundle.unwrap_or(Path::new("-"));
+fn open(bundle: &Path) -> Result<Box<dyn Read>> {
     if bundle != Path::new("-") {
         let file = File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
         return Ok(Box::new(io::BufReader::with_capacity(128 << 10, file)));

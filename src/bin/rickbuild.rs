@@ -19,12 +19,17 @@ use rick::compile::lock::Anew;
 use rick::compile::outside::Url;
 use rick::compile::source::Sources;
 use rick::compile::update::{self, End, Request};
-use rick::compile::{self, Compiled, How, options, report};
+use rick::compile::{self, Compiled, How, options, publish, report};
+use rick::refusal::{Refusal, help_for};
+use rick::registry::Origin;
+use rick::registry::reference::{Reference, Version};
+use rick::registry::skopeo::Skopeo;
+use tempfile::TempDir;
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
-/// The network, or a program that asks it, did not give what was asked for.
-const REFUSED: u8 = 69;
+/// The network, or a program that asks it, did not give what was asked for, or did not take what was sent.
+const REFUSED: u8 = 3;
 /// A bug of rick, or something that it did not expect of the machine.
 const BUG: u8 = 70;
 
@@ -46,6 +51,8 @@ Examples:
   rickbuild lock                    write into rick.lock which one everything from outside is
   rickbuild show homelab            print what each host would get, file by file
   rickbuild options postgresql      print what a module can be told
+  rickbuild publish homelab registry.example.org/homelab:stable
+                                    compile, and send to a registry what it lacks of that
 
 Findings go to standard error, and so does, when the bundle is written, each host with its digest: the
 name of all that it gets, the same for the same source.
@@ -54,7 +61,7 @@ Exit codes:
   0   done
   1   the source has errors, or something cannot be built; nothing was written
   2   the command line is wrong
-  69  (lock) the network did not give what was asked for
+  3   the network did not give what was asked for, or a registry did not take what was sent
   70  a bug of rick, or the machine failed (no space, no permission)")]
 struct Cli {
     #[command(subcommand)]
@@ -114,6 +121,27 @@ enum Command {
     /// Each change is said in a line: `+` new, `~` another, `-` gone because no environment wants it any more.
     #[command(after_help = LOCK_EXAMPLES)]
     Lock(LockArguments),
+    /// Compile, and send to a registry what it lacks of that
+    ///
+    /// What the registry has is not sent again, a broken transfer goes on with the blob at which it broke, and the tag moves last. At the end
+    /// stand the names that never change: of the whole, and of each host's build. Hosts activate any of them with
+    /// `rick-activate oci://…`.
+    Publish {
+        /// The environment: the name of a file in environments/, without `.star`
+        environment: String,
+        /// Where to: one repository for each environment; the tag is `latest` unless it is said
+        #[arg(value_name = "REGISTRY/REPOSITORY[:TAG]", value_parser = to_publish)]
+        to: Reference,
+        /// Number the build, as `rickbuild --serial` does
+        #[arg(long, value_name = "N")]
+        serial: Option<u64>,
+        /// The file with names and passwords, as `skopeo login` writes it, instead of the usual ones
+        #[arg(long, value_name = "FILE")]
+        authfile: Option<PathBuf>,
+        /// Speak plain HTTP if the registry does, and take any certificate
+        #[arg(long)]
+        insecure: bool,
+    },
     /// Print what each host would get, file by file
     Show {
         /// The environment: the name of a file in environments/, without `.star`
@@ -224,7 +252,13 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(BUG)
+            if !error.is::<Refusal>() {
+                return ExitCode::from(BUG);
+            }
+            for line in help_for(&error) {
+                let _ = writeln!(io::stderr(), "help: {line}");
+            }
+            ExitCode::from(REFUSED)
         }
     }
 }
@@ -263,10 +297,19 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(say(cli, &checked.findings, &checked.sources))
         }
         Some(Command::Lock(arguments)) => lock(cli, arguments),
-        Some(Command::Show { environment, host, json }) => with_compiled(cli, environment, |compiled| {
-            let text = show(compiled, host.as_deref(), *json)?;
-            print(&text).map(drop)
-        }),
+        Some(Command::Show { environment, host, json }) => {
+            with_compiled(cli, environment, cli.build.serial, |compiled| {
+                let text = show(compiled, host.as_deref(), *json)?;
+                print(&text).map(drop)
+            })
+        }
+        Some(Command::Publish { environment, to, serial, authfile, insecure }) => {
+            let skopeo = Skopeo { authfile: authfile.clone(), insecure: *insecure };
+            let to = Origin { reference: to.clone(), skopeo };
+            with_compiled(cli, environment, serial.or(cli.build.serial), |compiled| {
+                send(cli, environment, &compiled.assemble()?, &to)
+            })
+        }
         Some(Command::Options { module, markdown, json }) => describe(cli, module, *markdown, *json),
         None => build(cli),
     }
@@ -358,7 +401,7 @@ fn build(cli: &Cli) -> Result<ExitCode> {
         let message = format!("a bundle is no text for a terminal: `rickbuild {environment} > bundle.tar`");
         wrong_usage(ErrorKind::InvalidValue, message);
     }
-    with_compiled(cli, environment, |compiled| {
+    with_compiled(cli, environment, cli.build.serial, |compiled| {
         let layout = compiled.assemble()?;
         if let Some(directory) = directory {
             layout
@@ -387,6 +430,7 @@ fn wrong_usage(kind: ErrorKind, message: impl std::fmt::Display) -> ! {
 fn with_compiled(
     cli: &Cli,
     environment: &str,
+    serial: Option<u64>,
     then: impl FnOnce(&Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
     let cache = cache();
@@ -400,8 +444,7 @@ fn with_compiled(
             say_progress(cli, what);
         }
     };
-    let Build { serial, rebuild, .. } = cli.build;
-    let how = How { cache: cache.as_deref(), serial, rebuild, tell: &tell };
+    let how = How { cache: cache.as_deref(), serial, rebuild: cli.build.rebuild, tell: &tell };
     match compile::compile(&checked, how) {
         Ok(compiled) => then(&compiled).map(|()| code),
         Err(error) => match error.downcast_ref::<Refused>() {
@@ -449,6 +492,38 @@ fn say_digests(cli: &Cli, layout: &Layout) {
     };
     let text: String = hosts.iter().map(line).collect();
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Sends a layout to a registry, and says by which names it is to be had there.
+fn send(cli: &Cli, environment: &str, layout: &Layout, to: &Origin) -> Result<()> {
+    let human = cli.common.message_format == Format::Human;
+    let (folder, _gone_at_the_end) = publishing_folder(&source_root(cli)?, environment)?;
+    let terminal = human && io::stderr().is_terminal();
+    let published = publish::publish(layout, to, &folder, terminal, &mut |news| {
+        if human {
+            let _ = writeln!(io::stderr(), "{news}");
+        }
+    })?;
+    let text = if human { published.text() } else { published.json() };
+    print(text.as_bytes()).map(drop)
+}
+
+/// Where a layout waits to be sent: in the cache, so that the next one finds there what did not change; without a cache, in a folder that
+/// goes.
+fn publishing_folder(root: &Path, environment: &str) -> Result<(PathBuf, Option<TempDir>)> {
+    if let Some(cache) = cache() {
+        return Ok((cache.join("publish").join(compile::cache_key(root, environment)), None));
+    }
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    Ok((folder.path().to_owned(), Some(folder)))
+}
+
+fn to_publish(text: &str) -> Result<Reference, String> {
+    let reference: Reference = text.parse()?;
+    match reference.version() {
+        Version::Tag(_) => Ok(reference),
+        Version::Digest(_) => Err("a digest cannot be chosen: name a tag".to_owned()),
+    }
 }
 
 /// The source root that was named, or the nearest folder upwards that has `environments/`.

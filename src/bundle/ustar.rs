@@ -8,7 +8,8 @@ use std::io::{self, Read};
 
 use super::names::BundlePath;
 
-const BLOCK: usize = 512;
+/// Archives are made of blocks of so many bytes, and end in two of zeros.
+pub const BLOCK: usize = 512;
 
 /// What can be wrong with an archive.
 #[derive(Debug)]
@@ -125,12 +126,9 @@ impl<R: Read> Reader<R> {
         let mut buffer = [0; 8192];
         while self.read_body(&mut buffer)? > 0 {}
         let Some((entry, _)) = self.current.take() else { return Ok(()) };
-        let over = usize::try_from(entry.size % BLOCK as u64).unwrap_or(0);
-        if over > 0 {
-            let padding = &mut buffer[..BLOCK - over];
-            if fill(&mut self.inner, padding)? < padding.len() {
-                return Err(UstarError::Truncated(Some(entry.path.to_string())));
-            }
+        let padding = &mut buffer[..padding(entry.size)];
+        if fill(&mut self.inner, padding)? < padding.len() {
+            return Err(UstarError::Truncated(Some(entry.path.to_string())));
         }
         Ok(())
     }
@@ -211,6 +209,34 @@ fn parse_header(header: &[u8; BLOCK]) -> Result<Entry, UstarError> {
     Ok(Entry { path, size, mode })
 }
 
+/// The header of a regular file, as [`Reader`] takes it: owner and time 0. `None` if the path has more than 100 bytes, or the file more than
+/// the format can say.
+pub fn header(path: &str, mode: u32, size: u64) -> Option<[u8; BLOCK]> {
+    if path.len() > 100 || size >= 1 << 33 || mode >= 1 << 21 {
+        return None;
+    }
+    let mut header = [0; BLOCK];
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(0, path);
+    put(100, &format!("{mode:07o}"));
+    put(108, "0000000");
+    put(116, "0000000");
+    put(124, &format!("{size:011o}"));
+    put(136, "00000000000");
+    put(148, "        ");
+    put(156, "0");
+    put(257, "ustar\x0000");
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    Some(header)
+}
+
+/// How many zeros follow a body of `size` bytes.
+pub fn padding(size: u64) -> usize {
+    let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+    if over == 0 { 0 } else { BLOCK - over }
+}
+
 fn text_field(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
     &field[..end]
@@ -274,6 +300,16 @@ mod tests {
         }
         bytes.extend([0; 2 * BLOCK]);
         bytes
+    }
+
+    #[test]
+    fn a_header_that_is_written_is_read() {
+        let bytes =
+            [super::header("a/b", 0o755, 3).unwrap().as_slice(), b"abc", &[0; 509 + 2 * BLOCK]].concat();
+        assert_eq!((read(&bytes).unwrap(), padding(3)), (vec![("a/b".to_owned(), b"abc".to_vec())], 509));
+        assert!(super::header(&"x".repeat(101), 0o644, 0).is_none());
+        assert!(super::header("x", 0o644, 1 << 33).is_none());
+        assert_eq!((padding(0), padding(512), padding(513)), (0, 0, 511));
     }
 
     type Files = Vec<(String, Vec<u8>)>;

@@ -25,10 +25,12 @@ use crate::durable;
 const LAYER_TITLE: &str = "host.tar.gz";
 /// What lists all that a layout holds.
 const INDEX: &str = "index.json";
+/// Where the blobs are.
+const BLOBS: &str = "blobs/sha256";
 /// The same for programs that read what `docker save` writes.
 const DOCKER_MANIFEST: &str = "manifest.json";
 /// The name of the index over the whole bundle.
-const BUNDLE_NAME: &str = "bundle";
+pub const BUNDLE_NAME: &str = "bundle";
 
 /// A bundle, complete but not yet written.
 #[derive(Clone, Debug)]
@@ -90,6 +92,23 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Removes the blobs of other layouts from a directory that this one was written to.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn forget_others(&self, directory: &Path) -> io::Result<()> {
+        let ours: BTreeSet<_> = self.files.iter().map(|(path, _)| directory.join(path)).collect();
+        for entry in fs::read_dir(directory.join(BLOBS))? {
+            let path = entry?.path();
+            if !ours.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Puts hosts and their images together.
 ///
 /// # Errors
@@ -134,7 +153,7 @@ struct Files {
 
 impl Files {
     fn blob(&mut self, blob: &Blob) {
-        self.add(format!("blobs/sha256/{}", blob.digest.hex()), blob.clone());
+        self.add(format!("{BLOBS}/{}", blob.digest.hex()), blob.clone());
     }
 
     fn add(&mut self, path: String, blob: Blob) {
@@ -244,7 +263,7 @@ fn docker_manifest(images: &BTreeMap<String, &Built>) -> serde_json::Result<Vec<
         repo_tags: [&'a str; 1],
         layers: Vec<String>,
     }
-    let path = |blob: &Blob| format!("blobs/sha256/{}", blob.digest.hex());
+    let path = |blob: &Blob| format!("{BLOBS}/{}", blob.digest.hex());
     let entries: Vec<Entry<'_>> = images
         .iter()
         .map(|(name, built)| Entry {

@@ -7,7 +7,7 @@
 //!    demand: file systems of bases, as [`tree`]s, and what builds leave in their sandbox, kept in a [`store`].
 //! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
 //!    that quotes and escapes.
-//! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory.
+//! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory; [`publish`](mod@publish): such a directory → a registry.
 //!
 //! `check`, `lower` and `render` are pure, by lint: they read no file, no clock and no environment.
 
@@ -34,6 +34,7 @@ pub mod outside;
 pub mod owner;
 pub mod path_pattern;
 pub mod payload;
+pub mod publish;
 pub mod render;
 pub mod report;
 pub mod selection;
@@ -190,9 +191,13 @@ impl Compiled {
 
 /// What an earlier build of this environment knew. Each has a file of its own, which holds what that build saw.
 fn known_of(cache: &Path, root: &Path, environment: &str) -> Known {
+    Known::at(&cache.join("known").join(cache_key(root, environment)))
+}
+
+/// What is kept of one environment of one source tree has this name in the cache.
+pub fn cache_key(root: &Path, environment: &str) -> String {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let key = Digest::of(format!("{}\0{environment}", root.display()).as_bytes());
-    Known::at(&cache.join("known").join(key.hex()))
+    Digest::of(format!("{}\0{environment}", root.display()).as_bytes()).hex()
 }
 
 /// Reads what hosts get as files, as far as its digests are not known: the manifest of a host says them. Images are read when they are

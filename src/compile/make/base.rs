@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use oci_spec::image::{Config, ImageConfiguration};
-use serde::Deserialize;
 
 use super::strata::{Form, Stratum};
 use super::{Maker, missing_is_told, not_fetched, strata};
@@ -17,14 +16,13 @@ use crate::compile::image;
 use crate::compile::outside::{Packages, Reference};
 use crate::compile::source::Span;
 use crate::compile::tree::Tree;
+use crate::compile::upstream::{self, Named};
 
 /// Far above all manifests and configurations that there are.
 const MAX_JSON: u64 = 4 << 20;
 
 /// An image of a registry, as far as one stands on it.
 pub struct Upstream {
-    /// The digest of what the reference names.
-    pub digest: Digest,
     /// Its layers, lowest first, each with its diff id.
     pub layers: Vec<(Stored, Digest)>,
     /// What a container of it is like.
@@ -37,32 +35,6 @@ pub struct Stored {
     pub digest: Digest,
     /// How it is compressed, if it is.
     pub codec: Option<Codec>,
-}
-
-/// An index or a manifest; both Docker's and the OCI's.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    #[serde(default)]
-    manifests: Vec<Entry>,
-    config: Option<Entry>,
-    #[serde(default)]
-    layers: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
 }
 
 impl Maker<'_> {
@@ -123,37 +95,32 @@ impl Maker<'_> {
             let blob = self.store.blob(digest).ok_or_else(|| not_fetched(&reference.to_string(), span))?;
             json_of(&blob)
         };
+        let no_image = |why: String| anyhow!("what the registry has as `{reference}` is no image: {why}");
         let damaged = || format!("what the registry has as `{reference}` is no image");
-        let mut document: Document = serde_json::from_slice(&read(digest)?).with_context(damaged)?;
-        if document.config.is_none() {
-            let wanted = architecture.name();
-            let fits = |entry: &&Entry| {
-                entry.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == wanted)
-            };
-            let Some(entry) = document.manifests.iter().find(fits) else {
-                let message = format!("`{reference}` has no image for linux/{wanted}");
-                return Err(Refused::because(Finding::error(message).at(span, "")));
-            };
-            document = serde_json::from_slice(&read(entry.digest)?).with_context(damaged)?;
+        let parsed = |digest| Named::parse(&read(digest)?).map_err(no_image);
+        let manifest = match parsed(digest)? {
+            Named::Manifest(manifest) => manifest,
+            Named::Index(index) => {
+                let wanted = index.manifest(architecture);
+                match parsed(wanted.ok_or_else(|| for_others(reference, span, architecture))?)? {
+                    Named::Manifest(manifest) => manifest,
+                    Named::Index(_) => return Err(no_image("it is an index in an index".to_owned())),
+                }
+            }
+        };
+        let config = read(manifest.config)?;
+        if !upstream::is_for(&config, architecture) {
+            return Err(for_others(reference, span, architecture));
         }
-        let config = document.config.with_context(damaged)?.digest;
-        let config: ImageConfiguration = serde_json::from_slice(&read(config)?).with_context(damaged)?;
-        if config.architecture().to_string() != architecture.name() {
-            let message = format!(
-                "`{reference}` is an image for linux/{}, not linux/{}",
-                config.architecture(),
-                architecture.name()
-            );
-            return Err(Refused::because(Finding::error(message).at(span, "")));
-        }
+        let config: ImageConfiguration = serde_json::from_slice(&config).with_context(damaged)?;
         let diff_ids = config.rootfs().diff_ids();
-        ensure!(diff_ids.len() == document.layers.len(), "{}: it has other layers than it says", damaged());
+        ensure!(diff_ids.len() == manifest.layers.len(), "{}: it has other layers than it says", damaged());
         let mut layers = Vec::new();
-        for (entry, diff_id) in document.layers.iter().zip(diff_ids) {
+        for ((media_type, digest), diff_id) in manifest.layers.iter().zip(diff_ids) {
             let diff_id = diff_id.strip_prefix("sha256:").and_then(Digest::from_hex).with_context(damaged)?;
-            layers.push((Stored { digest: entry.digest, codec: codec_of(&entry.media_type)? }, diff_id));
+            layers.push((Stored { digest: *digest, codec: codec_of(media_type)? }, diff_id));
         }
-        Ok(Upstream { digest, layers, config: config.config().clone().unwrap_or_default() })
+        Ok(Upstream { layers, config: config.config().clone().unwrap_or_default() })
     }
 
     /// The bytes of a layer that was fetched.
@@ -163,6 +130,11 @@ impl Maker<'_> {
     pub fn fetched(&self, digest: Digest, reference: &Reference, span: &Span) -> Result<Blob> {
         self.store.blob(digest).ok_or_else(|| not_fetched(&reference.to_string(), span))
     }
+}
+
+fn for_others(reference: &Reference, span: &Span, wanted: Architecture) -> anyhow::Error {
+    let message = format!("`{reference}` has no image for linux/{}", wanted.name());
+    Refused::because(Finding::error(message).at(span, ""))
 }
 
 fn json_of(blob: &Blob) -> Result<Vec<u8>> {

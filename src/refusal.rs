@@ -1,4 +1,4 @@
-//! Why the activator does not go on: what is wrong, and what to do about it.
+//! Why a program does not go on: what is wrong, and what to do about it.
 
 use std::fmt;
 use std::io;
@@ -66,7 +66,7 @@ pub fn help_for(error: &anyhow::Error) -> Vec<String> {
 /// Ends the function with a [`Refusal`], as `bail!` does with a plain text.
 macro_rules! refuse {
     ($($arg:tt)*) => {
-        return Err(anyhow::Error::new($crate::activate::refusal::Refusal::new(format!($($arg)*))))
+        return Err(anyhow::Error::new($crate::refusal::Refusal::new(format!($($arg)*))))
     };
 }
 pub(crate) use refuse;
