@@ -43,17 +43,6 @@ impl Evaluation {
         payloads
     }
 
-    /// All that only the network has, and the place and service that ask for it.
-    pub fn outside(&self) -> Vec<(Outside<'_>, &Span, &Service)> {
-        let mut outside = Vec::new();
-        for (service, item) in self.items() {
-            if let Noun::Image(image) = &item.noun {
-                image.outside(&mut |what, place| outside.push((what, place, service)));
-            }
-        }
-        outside
-    }
-
     fn items(&self) -> impl Iterator<Item = (&Service, &Item)> {
         let services = self.hosts.iter().flat_map(|host| &host.services);
         services.flat_map(|service| service.items.iter().map(move |item| (service, item)))
