@@ -11,9 +11,8 @@ use super::layer;
 use super::place::{Content, Entries, Entry};
 use crate::bundle::names::BundlePath;
 use crate::compile::archive::{self, Packed};
-use crate::compile::finding::{Finding, Refused};
 use crate::compile::host::{Architecture, Base, BaseKind, Image, MAX_LAYERS};
-use crate::compile::make::Maker;
+use crate::compile::make::{Maker, other_processors};
 use crate::compile::owner::Owner;
 use crate::compile::payload::PayloadFile;
 use crate::compile::tree::{Kind, Tree};
@@ -69,11 +68,6 @@ pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
             Ok(Below { layers, config: Config::default() })
         }
     }
-}
-
-fn other_processors(base: &Base) -> anyhow::Error {
-    let message = format!("an image cannot stand on `{base}`, which is for other processors");
-    Refused::because(Finding::error(message).at(&base.span, "").help("give both the same `platform`"))
 }
 
 /// The paths of each layer, lowest first: a package that is large has its own, and all small ones have one together.

@@ -51,6 +51,9 @@ impl Maker<'_> {
             }
             BaseKind::Debian(packages) => self.package_strata(packages),
             BaseKind::Image(image) => {
+                if image.architecture != architecture {
+                    return Err(other_processors(base));
+                }
                 let built = image::build(image, self)?;
                 let stratum = |packed: crate::compile::archive::Packed| Stratum {
                     digest: packed.blob.digest,
@@ -130,6 +133,16 @@ impl Maker<'_> {
     pub fn fetched(&self, digest: Digest, reference: &Reference, span: &Span) -> Result<Blob> {
         self.store.blob(digest).ok_or_else(|| not_fetched(&reference.to_string(), span))
     }
+}
+
+/// An image of a module is used where its programs cannot run.
+pub fn other_processors(base: &Base) -> anyhow::Error {
+    let message = format!("`{base}` is for other processors than what is made of it");
+    Refused::because(
+        Finding::error(message)
+            .at(&base.span, "")
+            .help("give both the same `platform`; builds run on linux/amd64"),
+    )
 }
 
 fn for_others(reference: &Reference, span: &Span, wanted: Architecture) -> anyhow::Error {

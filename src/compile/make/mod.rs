@@ -6,16 +6,19 @@
 mod base;
 mod build;
 mod lay_out;
+mod outputs;
 mod sandbox;
+mod seccomp;
 mod strata;
 mod unpack;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::How;
 use super::finding::{Finding, Refused};
@@ -27,7 +30,7 @@ use super::store::{Store, is_executable};
 use super::tree::{Change, Kind, Node, Tree};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
-pub use base::{Stored, Upstream};
+pub use base::{Stored, Upstream, other_processors};
 use build::{ONE_FILE, Task};
 use strata::Missing;
 
@@ -195,14 +198,8 @@ impl<'a> Maker<'a> {
         let mut changes = Vec::new();
         for file in members.files.iter() {
             let digest = file.hash()?;
-            if !self.store.has(digest, file.executable, file.size) {
-                let kept = self.store.keep(&mut std::fs::File::open(&file.location)?, file.executable)?;
-                anyhow::ensure!(
-                    kept == (digest, file.size),
-                    "{} changed while it was read",
-                    file.location.display()
-                );
-            }
+            let kept = self.store.keep(&mut File::open(&file.location)?, file.executable)?;
+            ensure!(kept == (digest, file.size), "{} changed while it was read", file.location.display());
             let kind = Kind::File { digest, size: file.size };
             let path = file.relative.as_ref().map_or(ONE_FILE, BundlePath::as_str);
             changes.push((path.to_owned(), Change::Put(Node { uid: 0, gid: 0, mode: file.mode(), kind })));
