@@ -13,10 +13,10 @@ use crate::support::source::{self, Tree};
 #[test]
 fn golden_environments_are_as_reviewed() {
     for environment in ["homelab", "production"] {
-        let tree = source::whole();
+        let tree = source::buildable();
         let shown = tree.rickbuild(&["show", environment]);
         assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
-        let said = String::from_utf8(shown.stdout).unwrap();
+        let said = without_builds(&String::from_utf8(shown.stdout).unwrap());
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/golden/{environment}.txt"));
         if std::env::var_os("RICK_BLESS").is_some() {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -29,6 +29,14 @@ fn golden_environments_are_as_reviewed() {
             file.display()
         );
     }
+}
+
+/// Without the digest of the image that a compiler of `rick.lock` made: it is another one with each of its updates, which nobody reviews here.
+fn without_builds(text: &str) -> String {
+    let marked = "localhost/sigvild@sha256:";
+    let Some(at) = text.find(marked) else { return text.to_owned() };
+    let digest = &text[at + marked.len()..][..64];
+    text.replace(digest, "DIGEST").replace(&digest[..12], "DIGEST")
 }
 
 #[test]
@@ -161,7 +169,7 @@ fn a_build_has_a_number_if_it_is_given_one() {
 
 #[test]
 fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
-    let tree = source::whole();
+    let tree = source::buildable();
     let pipe = tree.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut reader = Command::new("cat");
@@ -176,7 +184,7 @@ fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
 
 #[test]
 fn an_output_that_cannot_be_written_is_no_findings() {
-    let tree = source::whole();
+    let tree = source::buildable();
     let folder = tree.path().to_str().unwrap();
     for output in [folder, "/dev/full", &format!("{folder}/missing/bundle.tar")] {
         let failed = tree.rickbuild(&["production", "-o", output]);

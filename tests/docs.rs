@@ -66,13 +66,25 @@ fn the_guide_to_images_tells_every_argument() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("docs/images.md")).unwrap();
     let (_, tables) = guide.split_once("## What stands in it").unwrap();
-    let code = fs::read_to_string(root.join("src/compile/evaluate/builtins/images.rs")).unwrap();
+    assert_tells(tables, "images.rs", 15);
+}
+
+#[test]
+fn the_guide_to_builds_tells_every_argument() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert_tells(&fs::read_to_string(root.join("docs/builds.md")).unwrap(), "builds.rs", 5);
+}
+
+/// A text has all arguments by name of the functions in a file; there are more than so many.
+fn assert_tells(text: &str, file: &str, many: usize) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = fs::read_to_string(root.join("src/compile/evaluate/builtins").join(file)).unwrap();
     let arguments =
         code.lines().filter_map(|line| line.split_once("#[starlark(require = named")?.1.split_once(")] "));
     let names: BTreeSet<&str> = arguments.map(|(_, rest)| rest.split(':').next().unwrap()).collect();
-    assert!(names.len() > 15, "{names:?}");
+    assert!(names.len() > many, "{names:?}");
     for name in names {
-        assert!(tables.contains(&format!("`{name}")) || tables.contains(&format!(", {name}")), "{name}");
+        assert!(text.contains(&format!("`{name}")) || text.contains(&format!(", {name}")), "{name}");
     }
 }
 

@@ -264,7 +264,7 @@ fn the_first_activation_can_be_rolled_back(host: &Host) {
 
 #[test]
 fn production_gets_nothing_that_it_does_not_use() {
-    let tree = source::whole();
+    let tree = source::buildable();
     let shown = tree.rickbuild(&["show", "production"]);
     let text = String::from_utf8(shown.stdout).unwrap().to_lowercase();
     assert!(text.contains("caddyfile"), "{text}");

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod apps;
+mod bases;
 mod bench;
 mod blueprints;
+mod builds;
 mod bundle;
 mod crash;
 mod docs;
@@ -15,6 +17,7 @@ mod hosts;
 mod images;
 mod invariants;
 mod language;
+mod lock;
 mod looking;
 mod model;
 mod policy;

@@ -29,7 +29,7 @@ fn every_file_of_the_homelab_is_taken_by_the_tools_of_the_next_debian() {
 #[test]
 fn every_file_of_production_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment(&source::whole(), "production", &Host::boot("mini-vps"));
+    judge_environment(&source::buildable(), "production", &Host::boot("mini-vps"));
 }
 
 fn judge_environment(tree: &Tree, environment: &str, host: &Host) {

@@ -56,7 +56,7 @@ impl<'a> Request<'a> {
         let bad = |why: &str| Response::text(400, &format!("{why}\n"));
         let mut lines =
             head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let line = str::from_utf8(lines.next().unwrap_or_default())
+        let line = std::str::from_utf8(lines.next().unwrap_or_default())
             .map_err(|_| bad("the request line is not UTF-8"))?;
         let mut words = line.split(' ');
         let (Some(method), Some(target), Some(version), None) =

@@ -293,10 +293,10 @@ pub(crate) fn serve(
     answer: impl Fn(Timed) -> io::Result<()> + Clone + Send + 'static,
 ) -> ! {
     static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
-    if let Ok(address) = env::var("NOTIFY_SOCKET")
-        && let Err(why) = notify_ready(&address)
-    {
-        complain(&format!("cannot send READY=1 to {address}: {why}"));
+    if let Ok(address) = env::var("NOTIFY_SOCKET") {
+        if let Err(why) = notify_ready(&address) {
+            complain(&format!("cannot send READY=1 to {address}: {why}"));
+        }
     }
     loop {
         let stream = match listener.accept() {

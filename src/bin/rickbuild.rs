@@ -13,9 +13,13 @@ use rick::bundle::digest::Digest;
 use rick::bundle::names::HostName;
 use rick::compile::emit::Layout;
 use rick::compile::evaluate::fence;
-use rick::compile::finding::{Finding, Severity};
+use rick::compile::fetch::{self, Progress, Settings};
+use rick::compile::finding::{Finding, Refused, Severity};
+use rick::compile::lock::Anew;
+use rick::compile::outside::Url;
 use rick::compile::source::Sources;
-use rick::compile::{self, Compiled, options, publish, report};
+use rick::compile::update::{self, End, Request};
+use rick::compile::{self, Compiled, How, options, publish, report};
 use rick::refusal::{Refusal, help_for};
 use rick::registry::Origin;
 use rick::registry::reference::{Reference, Version};
@@ -24,8 +28,8 @@ use tempfile::TempDir;
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
-/// The registry did not take it, and has what it had under that name.
-const NOT_PUBLISHED: u8 = 3;
+/// The network, or a program that asks it, did not give what was asked for, or did not take what was sent.
+const REFUSED: u8 = 3;
 /// A bug of rick, or something that it did not expect of the machine.
 const BUG: u8 = 70;
 
@@ -42,7 +46,9 @@ const USAGE: &str = "rickbuild [OPTIONS] <ENVIRONMENT>
 Examples:
   rickbuild homelab > bundle.tar    compile
   rickbuild homelab --layout DIR    compile to a directory, for skopeo and others
+  rickbuild homelab --rebuild       see that each build makes the same again
   rickbuild check homelab           look for mistakes only
+  rickbuild lock                    write into rick.lock which one everything from outside is
   rickbuild show homelab            print what each host would get, file by file
   rickbuild options postgresql      print what a module can be told
   rickbuild publish homelab registry.example.org/homelab:stable
@@ -53,9 +59,9 @@ name of all that it gets, the same for the same source.
 
 Exit codes:
   0   done
-  1   the source has errors; nothing was written
+  1   the source has errors, or something cannot be built; nothing was written
   2   the command line is wrong
-  3   the registry does not answer as it should, or does not let us in
+  3   the network did not give what was asked for, or a registry did not take what was sent
   70  a bug of rick, or the machine failed (no space, no permission)")]
 struct Cli {
     #[command(subcommand)]
@@ -81,7 +87,10 @@ struct Build {
     /// build, as the number of the CI's run or of the commits does; without it, the bundle has none
     #[arg(long, value_name = "N")]
     serial: Option<u64>,
-    /// Do not say the digests of the hosts
+    /// Run each build twice, also those whose result is known, and fail if what they make differs
+    #[arg(long)]
+    rebuild: bool,
+    /// Do not say the digests of the hosts, nor what is built
     #[arg(short, long)]
     quiet: bool,
 }
@@ -106,6 +115,12 @@ enum Command {
         /// The environment: the name of a file in environments/, without `.star`
         environment: String,
     },
+    /// Write into rick.lock which one everything from outside the source tree is, and fetch what builds need of it
+    ///
+    /// The only command that asks the network. What has an entry keeps it, unless --update names it: a tag that has moved is not followed.
+    /// Each change is said in a line: `+` new, `~` another, `-` gone because no environment wants it any more.
+    #[command(after_help = LOCK_EXAMPLES)]
+    Lock(LockArguments),
     /// Compile, and send to a registry what it lacks of that
     ///
     /// What the registry has is not sent again, a broken transfer goes on with the blob at which it broke, and the tag moves last. At the end
@@ -165,6 +180,36 @@ enum Command {
     },
 }
 
+const LOCK_EXAMPLES: &str = "\
+Examples:
+  rickbuild lock                                     what has no entry yet, for all environments
+  rickbuild lock --update docker.io/library/debian   the newest of all tags of this image
+  rickbuild lock --update trixie                     the newest packages of this release of Debian
+  rickbuild lock --check                             in CI: is rick.lock complete?
+
+Needs skopeo for images, curl for archives and packages, and apt-get for packages of Debian.";
+
+#[derive(Args)]
+struct LockArguments {
+    /// Environments, by the names of files in environments/, without `.star` [default: all of them; only then are entries removed]
+    environments: Vec<String>,
+    /// Ask again for what has this name: an image or a whole repository, a URL, a key of `[debian.…]` or a whole release
+    #[arg(long, value_name = "NAME", conflicts_with = "update_all")]
+    update: Vec<String>,
+    /// Ask again for everything
+    #[arg(long)]
+    update_all: bool,
+    /// Leave rick.lock as it is; the exit code is 1 if it would change
+    #[arg(long)]
+    check: bool,
+    /// A mirror of Debian's archives, which has `debian` and `debian-security` side by side
+    #[arg(long, value_name = "URL", default_value = fetch::DEBIAN_MIRROR)]
+    debian_mirror: String,
+    /// Speak with this registry without verifying who it is, as in `localhost:5000`
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+}
+
 /// Both programs: the one for hosts stays small, and leaves this to the other.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Program {
@@ -213,7 +258,7 @@ fn main() -> ExitCode {
             for line in help_for(&error) {
                 let _ = writeln!(io::stderr(), "help: {line}");
             }
-            ExitCode::from(NOT_PUBLISHED)
+            ExitCode::from(REFUSED)
         }
     }
 }
@@ -251,6 +296,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
             Ok(say(cli, &checked.findings, &checked.sources))
         }
+        Some(Command::Lock(arguments)) => lock(cli, arguments),
         Some(Command::Show { environment, host, json }) => {
             with_compiled(cli, environment, cli.build.serial, |compiled| {
                 let text = show(compiled, host.as_deref(), *json)?;
@@ -283,6 +329,65 @@ fn describe(cli: &Cli, module: &str, markdown: bool, json: bool) -> Result<ExitC
         _ => modules.iter().map(options::text).collect::<Vec<_>>().join("\n"),
     };
     print(text.as_bytes())
+}
+
+/// What comes from outside into `rick.lock` and the cache.
+fn lock(cli: &Cli, arguments: &LockArguments) -> Result<ExitCode> {
+    let root = source_root(cli)?;
+    let whole = arguments.environments.is_empty();
+    let environments = if whole { environments_of(&root)? } else { arguments.environments.clone() };
+    if environments.is_empty() {
+        let message = format!("{} holds no environment", root.join("environments").display());
+        wrong_usage(ErrorKind::MissingRequiredArgument, message);
+    }
+    let mirror: Result<Url, _> = format!("{}/debian", arguments.debian_mirror).parse();
+    if mirror.is_err() || arguments.debian_mirror.ends_with('/') {
+        let message =
+            format!("--debian-mirror: `{}` is no URL without a `/` at its end", arguments.debian_mirror);
+        wrong_usage(ErrorKind::InvalidValue, message);
+    }
+    let settings = Settings {
+        debian_mirror: arguments.debian_mirror.clone(),
+        insecure_registries: arguments.insecure_registry.clone(),
+    };
+    let cache = cache();
+    let request = Request {
+        root: &root,
+        environments: &environments,
+        whole,
+        anew: if arguments.update_all { Anew::All } else { Anew::Named(&arguments.update) },
+        only_check: arguments.check,
+        cache: cache.as_deref(),
+        settings: &settings,
+    };
+    let progress = Progress::new(cli.common.message_format == Format::Json);
+    let updated = update::update(&request, &progress)?;
+    say(cli, &updated.findings, &updated.sources);
+    Ok(match updated.end {
+        End::Done => ExitCode::SUCCESS,
+        End::Wrong | End::WouldChange => ExitCode::from(FINDINGS),
+        End::Refused => ExitCode::from(REFUSED),
+        End::Unknown(names) => {
+            let message =
+                format!("--update: no environment that was looked at wants `{}`", names.join("`, `"));
+            wrong_usage(ErrorKind::InvalidValue, message);
+        }
+    })
+}
+
+/// The names of all environments, sorted.
+fn environments_of(root: &Path) -> Result<Vec<String>> {
+    let folder = root.join("environments");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "star") {
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The main job: the bundle to where it is wanted, then the digests to standard error.
@@ -328,12 +433,34 @@ fn with_compiled(
     serial: Option<u64>,
     then: impl FnOnce(&Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
-    let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
+    let cache = cache();
+    let checked = compile::check(&source_root(cli)?, environment, cache.as_deref())?;
     let code = say(cli, &checked.findings, &checked.sources);
-    if code == ExitCode::SUCCESS {
-        then(&compile::compile(&checked, cache().as_deref(), serial)?)?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
     }
-    Ok(code)
+    let tell = |what: &str| {
+        if !cli.build.quiet {
+            say_progress(cli, what);
+        }
+    };
+    let how = How { cache: cache.as_deref(), serial, rebuild: cli.build.rebuild, tell: &tell };
+    match compile::compile(&checked, how) {
+        Ok(compiled) => then(&compiled).map(|()| code),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            Some(Refused(findings)) => Ok(say(cli, findings, &checked.sources)),
+            None => Err(error),
+        },
+    }
+}
+
+/// Says what is done, where it may take a while.
+fn say_progress(cli: &Cli, what: &str) {
+    let line = match cli.common.message_format {
+        Format::Human => format!("{what}\n"),
+        Format::Json => serde_json::json!({"progress": what}).to_string() + "\n",
+    };
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Says the findings on standard error; the exit code that they call for.

@@ -1,6 +1,6 @@
 //! Tar archives that depend on nothing but what is put into them, and their compressed form.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use libdeflater::CompressionLvl;
 
@@ -295,9 +295,19 @@ pub fn pack(codec: Codec, fill: impl FnOnce(&mut Packing) -> io::Result<()>) -> 
     Ok(Packed { blob: chunks.finish()?, codec, diff_id })
 }
 
+/// Compresses an archive as it is.
+///
+/// # Errors
+/// What either side says.
+pub fn compress(codec: Codec, archive: &mut impl Read) -> io::Result<Packed> {
+    let mut hashing = Hashing::new(Chunks::new(codec)?);
+    io::copy(archive, &mut hashing)?;
+    let (chunks, diff_id, _) = hashing.finish();
+    Ok(Packed { blob: chunks.finish()?, codec, diff_id })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
 
     use super::*;
     use crate::bundle::ustar::Reader;

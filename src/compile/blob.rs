@@ -39,10 +39,27 @@ impl Blob {
         Self { digest, size, body: Body::Memory(Arc::new(bytes)) }
     }
 
+    /// The blob in a file that is known to hold it.
+    pub(crate) fn known(path: PathBuf, digest: Digest, size: u64) -> Self {
+        Self { digest, size, body: Body::Stored(path) }
+    }
+
     /// The blob in a file, if the file is there and holds what it should.
     pub(crate) fn stored(path: PathBuf, digest: Digest, size: u64) -> Option<Self> {
         let blob = Self { digest, size, body: Body::Stored(path) };
         blob.copy(&mut io::sink()).is_ok().then_some(blob)
+    }
+
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// A file that is not there any more.
+    pub fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(match &self.body {
+            Body::Memory(bytes) => Box::new(bytes.as_slice()),
+            Body::Spooled(file) => Box::new(FromStart { file, at: 0 }.take(self.size)),
+            Body::Stored(path) => Box::new(File::open(path)?.take(self.size)),
+        })
     }
 
     /// Writes the bytes to `out`.

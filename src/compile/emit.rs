@@ -135,7 +135,9 @@ pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
         files.blob(&image.config);
     }
     let host_layers = artifacts.iter().map(|artifact| &artifact.layer);
-    for layer in host_layers.chain(images.values().flat_map(|image| &image.layers)) {
+    for layer in
+        host_layers.chain(images.values().flat_map(|image| image.layers.iter().map(|layer| &layer.blob)))
+    {
         files.blob(layer);
     }
     let hosts = artifacts.into_iter().map(|artifact| (artifact.name, artifact.manifest.digest)).collect();
@@ -267,7 +269,7 @@ fn docker_manifest(images: &BTreeMap<String, &Built>) -> serde_json::Result<Vec<
         .map(|(name, built)| Entry {
             config: path(&built.config),
             repo_tags: [name],
-            layers: built.layers.iter().map(path).collect(),
+            layers: built.layers.iter().map(|layer| path(&layer.blob)).collect(),
         })
         .collect();
     oci::canonical_json(&entries)

@@ -87,3 +87,23 @@ impl Finding {
         self
     }
 }
+
+/// A stage that found out only while it worked that the source is not right.
+#[derive(Debug)]
+pub struct Refused(pub Vec<Finding>);
+
+impl Refused {
+    /// Refuses for one reason.
+    pub fn because(finding: Finding) -> anyhow::Error {
+        Self(vec![finding]).into()
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let messages: Vec<&str> = self.0.iter().map(|finding| finding.message.as_str()).collect();
+        f.write_str(&messages.join("; "))
+    }
+}
+
+impl std::error::Error for Refused {}

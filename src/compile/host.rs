@@ -6,9 +6,10 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
-pub use image::{Architecture, Image, Layer, MAX_LAYERS, Piece, Settings};
+pub use image::{Architecture, Base, BaseKind, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
 
 /// Everything that one host gets.
 #[derive(Clone, Debug)]
@@ -141,6 +142,8 @@ pub struct Quadlet {
     pub unit: UnitName,
     /// What it says. A value `localhost/NAME` of `Image=` names an image of this host; `lower` writes its digest.
     pub sections: Sections,
+    /// What `rick.lock` says of an image of a registry that it names by a tag; `lower` writes it.
+    pub pinned: Option<Digest>,
     /// The unit stands in the place of one of the distribution, knowingly.
     pub replaces: bool,
     /// What a switch does with the unit.

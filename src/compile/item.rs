@@ -1,6 +1,7 @@
 //! The nouns of a host as modules state them, with the places where they were stated. What `evaluate` gives and `check` takes.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod build;
 mod image;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::manifest::OnChange;
+pub use build::{Archive, Base, BaseKind, Build, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 
 /// Where a host has its current generation.
@@ -28,19 +30,22 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Every file or tree of the source that a host gets: its path, the place that names it, and the service that wants it.
-    pub fn payloads(&self) -> impl Iterator<Item = (SourcePath, &Span, &Service)> {
+    pub fn payloads(&self) -> Vec<(SourcePath, &Span, &Service)> {
+        let mut payloads = Vec::new();
+        for (service, item) in self.items() {
+            let mut tell = |path: &SourcePath, place| payloads.push((path.clone(), place, service));
+            match &item.noun {
+                Noun::File(File { content: Content::Payload(path), .. }) => tell(path, item.place("source")),
+                Noun::Image(image) => image.copied(item.place("layers"), &mut tell),
+                _ => {}
+            }
+        }
+        payloads
+    }
+
+    fn items(&self) -> impl Iterator<Item = (&Service, &Item)> {
         let services = self.hosts.iter().flat_map(|host| &host.services);
-        let items = services.flat_map(|service| service.items.iter().map(move |item| (service, item)));
-        items.flat_map(|(service, item)| {
-            let wanted: Vec<(&SourcePath, &Span)> = match &item.noun {
-                Noun::File(File { content: Content::Payload(path), .. }) => {
-                    vec![(path, item.place("source"))]
-                }
-                Noun::Image(image) => image.copied(item.place("layers")).collect(),
-                _ => Vec::new(),
-            };
-            wanted.into_iter().map(move |(path, place)| (path.clone(), place, service))
-        })
+        services.flat_map(|service| service.items.iter().map(move |item| (service, item)))
     }
 }
 

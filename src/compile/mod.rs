@@ -3,7 +3,8 @@
 //! 1. [`evaluate`]: loads the environment and its modules, runs them, wires facts to consumers → an [`item::Evaluation`].
 //! 2. [`check`](mod@check): items → findings, all of them, and [`host::Host`]s.
 //! 3. [`payload`]: finds the files of the source tree that hosts get. They are read when they are packed.
-//! 4. [`image`]: image definitions → OCI layers, configs and manifests.
+//! 4. [`image`]: image definitions → OCI layers, configs and manifests. What they are made of beside the source tree, [`make`] makes on
+//!    demand: file systems of bases, as [`tree`]s, and what builds leave in their sandbox, kept in a [`store`].
 //! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
 //!    that quotes and escapes.
 //! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory; [`publish`](mod@publish): such a directory → a registry.
@@ -15,14 +16,21 @@ pub mod blob;
 pub mod check;
 pub mod emit;
 pub mod evaluate;
+pub mod fetch;
 pub mod finding;
 pub mod host;
+pub mod identity;
 pub mod image;
 mod ini;
 pub mod item;
 pub mod keys;
+pub mod lock;
+pub mod lock_file;
 pub mod lower;
+pub mod make;
+pub mod members;
 pub mod options;
+pub mod outside;
 pub mod owner;
 pub mod path_pattern;
 pub mod payload;
@@ -33,7 +41,11 @@ pub mod selection;
 pub mod show;
 pub mod similar;
 pub mod source;
+pub mod store;
+pub mod tree;
 pub mod tree_pattern;
+pub mod update;
+pub mod upstream;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,13 +53,20 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::bundle::digest::Digest;
+use anyhow::Context as _;
+use check::Wanted;
 use finding::Finding;
 use image::Images;
 use item::{Content, Evaluation};
+use lock::Lock;
+use lock_file::LockFile;
 use lower::Lowered;
+use make::Maker;
 use payload::known::Known;
 use payload::{PayloadFile, Payloads};
-use source::{Sources, Span};
+use source::{SourcePath, Sources, Span};
+use store::Store;
+use tempfile::TempDir;
 
 /// An environment of which everything is known that can be known without building.
 pub struct Checked {
@@ -56,34 +75,53 @@ pub struct Checked {
     /// The files of the source tree that they get.
     pub payloads: Payloads,
     known: Known,
+    /// Which one everything from outside the source tree is.
+    pub lock: Lock,
+    /// What it wants from there.
+    pub wanted: Vec<Wanted>,
     /// What is wrong, and what a person should look at.
     pub findings: Vec<Finding>,
     /// The texts that the findings point into.
     pub sources: Sources,
 }
 
-/// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing. `cache` is where earlier
-/// builds kept what they know.
+/// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing, asks no network. `cache`
+/// is where earlier builds kept what they know.
 ///
 /// # Errors
 /// What the machine says, or a bug of ours. What is wrong with the source is a finding.
 pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Result<Checked> {
-    let evaluate::Outcome { evaluation, mut findings, complete } =
+    let lock_file = LockFile::read(root)?;
+    let mut checked = look(root, environment, cache, &lock_file)?;
+    // In a file that cannot be read, everything would be missing.
+    if lock_file.findings.is_empty() {
+        let missing = checked.wanted.iter().filter(|wanted| !checked.lock.knows(&wanted.outside));
+        checked.findings.extend(missing.map(|wanted| wanted.missing.clone()));
+    }
+    checked.findings.extend(lock_file.findings);
+    Ok(checked)
+}
+
+/// The same but for what is wrong with the lock, or missing there.
+fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -> anyhow::Result<Checked> {
+    let evaluate::Outcome { mut evaluation, mut findings, complete } =
         evaluate::fence::evaluate(root, environment)?;
-    let mut hosts = Vec::new();
+    evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
+    let (mut hosts, mut wanted) = (Vec::new(), Vec::new());
     let mut payloads = Payloads::default();
     let known = cache.map(|cache| known_of(cache, root, environment)).unwrap_or_default();
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
-        let (checked, found) = check::check(&evaluation);
-        findings.extend(found);
-        hosts = checked;
+        let checked = check::check(&evaluation, &lock.lock);
+        findings.extend(checked.findings);
+        (hosts, wanted) = (checked.hosts, checked.wanted);
         let (files, found) = find_payloads(root, &evaluation, &known);
         findings.extend(found);
         findings.extend(check::placed(&evaluation, &files, &PayloadFile::text));
         payloads = files;
     }
-    Ok(Checked { hosts, payloads, known, findings, sources: evaluation.sources })
+    let lock = lock.lock.clone();
+    Ok(Checked { hosts, payloads, known, lock, wanted, findings, sources: evaluation.sources })
 }
 
 /// A compiled environment.
@@ -92,13 +130,26 @@ pub struct Compiled {
     pub hosts: Vec<(Lowered, Images)>,
 }
 
-/// Builds the images of a checked environment and lowers its hosts. Built layers are kept in `cache`, if there is one. `serial` counts
-/// builds, if somebody does.
+/// How an environment is compiled, apart from what it says.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// Where earlier builds kept what they made.
+    pub cache: Option<&'a Path>,
+    /// What counts builds, if something does.
+    pub serial: Option<u64>,
+    /// Runs each build twice, and refuses what is not the same both times.
+    pub rebuild: bool,
+    /// Is told of each build that runs.
+    pub tell: &'a dyn Fn(&str),
+}
+
+/// Builds the images of a checked environment and lowers its hosts.
 ///
 /// # Errors
-/// What the machine says: a full disk, a file that changed meanwhile. Findings of lowering are bugs of `check`.
-pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
-    let built = build(checked, cache, serial);
+/// [`Refused`](finding::Refused) if something cannot be built as the source says; what the machine says: a full disk, a file that changed
+/// meanwhile. Findings of lowering are bugs of `check`.
+pub fn compile(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
+    let built = build(checked, how);
     match built {
         Ok(_) => checked.known.keep(&checked.payloads),
         Err(_) => checked.known.forget(),
@@ -106,17 +157,23 @@ pub fn compile(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> 
     built
 }
 
-fn build(checked: &Checked, cache: Option<&Path>, serial: Option<u64>) -> anyhow::Result<Compiled> {
+fn build(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
     let mut hosts = Vec::new();
     read_files(checked)?;
+    // What builds make has to lie somewhere.
+    let nowhere = how.cache.is_none().then(tempfile::tempdir).transpose()?;
+    let folder =
+        how.cache.or(nowhere.as_ref().map(TempDir::path)).context("there is no folder for builds")?;
+    let store = Store::at(folder);
+    let maker = Maker::new(&checked.payloads, &checked.lock, &store, how);
     for host in &checked.hosts {
-        let images = image::build_all(host, &checked.payloads, cache)?;
+        let images = image::build_all(host, &maker)?;
         let lowered = lower::lower(host, &checked.payloads, &image::digests(&images));
         let mut lowered = lowered.map_err(|findings| {
             let said: Vec<String> = findings.into_iter().map(|finding| finding.message).collect();
             anyhow::anyhow!("what was checked cannot be lowered, which is a bug of rick: {}", said.join("; "))
         })?;
-        lowered.manifest.serial = serial;
+        lowered.manifest.serial = how.serial;
         hosts.push((lowered, images));
     }
     Ok(Compiled { hosts })
@@ -161,7 +218,7 @@ fn read_files(checked: &Checked) -> anyhow::Result<()> {
 
 /// Finds every payload; what is wrong with one is said with the service that wants it.
 fn find_payloads(root: &Path, evaluation: &Evaluation, known: &Known) -> (Payloads, Vec<Finding>) {
-    let wanted: Vec<_> = evaluation.payloads().collect();
+    let wanted = evaluation.payloads();
     let (payloads, mut findings) =
         payload::find(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())), known);
     let service_of =

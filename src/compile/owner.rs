@@ -17,6 +17,11 @@ impl Owner {
     /// What seven octal digits hold.
     const MAX: u32 = 0o7_777_777;
 
+    /// The owner with these numbers, if a layer can hold them.
+    pub fn of(uid: u32, gid: u32) -> Option<Self> {
+        (uid.max(gid) <= Self::MAX).then_some(Self { uid, gid })
+    }
+
     /// The number of the user.
     pub fn uid(self) -> u32 {
         self.uid

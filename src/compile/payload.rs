@@ -13,9 +13,10 @@ use std::sync::OnceLock;
 
 use walkdir::WalkDir;
 
-use known::{Identity, Known};
+use known::Known;
 
 use super::finding::Finding;
+use super::identity::Identity;
 use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};
@@ -48,14 +49,19 @@ impl PayloadFile {
     /// The file that is called `relative`, whose content is known.
     #[cfg(test)]
     pub fn of(relative: Option<BundlePath>, executable: bool, content: &[u8], location: &str) -> Self {
-        Self {
-            relative,
-            executable,
-            size: content.len() as u64,
-            location: location.into(),
-            identity: Identity::default(),
-            digest: OnceLock::from(Digest::of(content)),
-        }
+        Self::stored(relative, executable, location.into(), Digest::of(content), content.len() as u64)
+    }
+
+    /// The file at `location` that is called `relative`, whose content is known: one of the store.
+    pub fn stored(
+        relative: Option<BundlePath>,
+        executable: bool,
+        location: PathBuf,
+        digest: Digest,
+        size: u64,
+    ) -> Self {
+        let digest = OnceLock::from(digest);
+        Self { relative, executable, size, location, identity: Identity::default(), digest }
     }
 
     /// The digest of its content, if that is known.

@@ -1,10 +1,11 @@
 //! Which files of a tree are taken, and with which modes.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use super::members::Link;
 use super::payload::PayloadFile;
 use super::tree_pattern::TreePattern;
 
-/// What an image takes of a file or tree of the source.
+/// What an image takes of a file or tree.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Files of a tree that are left out.
@@ -19,6 +20,11 @@ impl Selection {
     /// The files that are taken.
     pub fn of<'a>(&self, members: &'a [PayloadFile]) -> impl Iterator<Item = &'a PayloadFile> {
         members.iter().filter(|file| !self.exclude.iter().any(|pattern| is_meant(pattern, file)))
+    }
+
+    /// The links that are taken.
+    pub fn links<'a>(&self, links: &'a [Link]) -> impl Iterator<Item = &'a Link> {
+        links.iter().filter(|link| !self.exclude.iter().any(|pattern| pattern.matches(&link.relative)))
     }
 
     /// The permission bits of a file.

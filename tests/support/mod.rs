@@ -4,12 +4,14 @@ pub(crate) mod bundle;
 pub(crate) mod durability;
 pub(crate) mod facts;
 pub(crate) mod host;
+pub(crate) mod hub;
 pub(crate) mod lab;
 pub(crate) mod miniflux;
 pub(crate) mod registry;
 pub(crate) mod root;
 pub(crate) mod source;
 pub(crate) mod standin;
+pub(crate) mod web;
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -48,6 +50,27 @@ macro_rules! require_root {
     };
 }
 pub(crate) use require_root;
+
+/// The same for a test that needs programs which not every machine has.
+macro_rules! require_programs {
+    ($($program:literal),+) => {
+        let all_there = {
+            fn here() {}
+            let here = std::any::type_name_of_val(&here);
+            [$($program),+].iter().all(|program| $crate::support::has_program(program, here))
+        };
+        if !all_there {
+            return;
+        }
+    };
+}
+pub(crate) use require_programs;
+
+/// Behind [`require_programs`].
+pub(crate) fn has_program(program: &str, here: &str) -> bool {
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok() || skip(here, &format!("{program} is missing: run ci/setup"))
+}
 
 /// Behind [`require_hosts`]: `here` is the path of a function inside the test.
 pub(crate) fn hosts_can_boot(suite: &str, here: &str) -> bool {

@@ -3,17 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
 /// A source tree that is the test's alone.
 pub(crate) struct Tree {
     dir: TempDir,
+    /// Where builds find what was fetched for them, and leave what they made; nowhere if nothing is built.
+    cache: Option<PathBuf>,
 }
 
 /// A new tree that holds nothing.
 pub(crate) fn empty() -> Tree {
-    Tree { dir: tempfile::tempdir().expect("a temporary directory") }
+    Tree { dir: tempfile::tempdir().expect("a temporary directory"), cache: None }
 }
 
 /// A new tree that holds the project's modules and nothing else.
@@ -28,6 +31,33 @@ pub(crate) fn whole() -> Tree {
     let tree = modules();
     tree.lay(&project("environments"));
     tree
+}
+
+/// The project's modules and environments with all that they take from outside: what is built can be built.
+pub(crate) fn buildable() -> Tree {
+    let mut tree = whole();
+    tree.lay(&project("rick.lock"));
+    tree.cache = Some(fetched().to_owned());
+    tree
+}
+
+/// The cache that has what `rick.lock` says. It is kept from run to run.
+fn fetched() -> &'static Path {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    FETCHED.get_or_init(|| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        lock(&project("."), &cache, &[]);
+        cache
+    })
+}
+
+/// Asks the network for what a source tree takes from outside.
+#[track_caller]
+fn lock(root: &Path, cache: &Path, more: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+    command.env("XDG_CACHE_HOME", cache).arg("--root").arg(root).arg("lock").args(more);
+    let output = command.output().expect("rickbuild runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The project's modules and environments, and beside them `small`: a database, a cache, a web server, one application and a site.
@@ -72,15 +102,22 @@ impl Tree {
         fs::write(path, text.replace(from, to)).expect("the tree can be written");
     }
 
+    /// Locks what the tree takes from outside, so that what is built can be built.
+    #[track_caller]
+    pub(crate) fn lock(&mut self, more: &[&str]) {
+        let cache = fetched();
+        lock(self.path(), cache, more);
+        self.cache = Some(cache.to_owned());
+    }
+
     /// Runs `rickbuild` on the tree, with nothing of the environment around it.
     pub(crate) fn rickbuild(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_rickbuild"))
-            .env_clear()
-            .arg("--root")
-            .arg(self.path())
-            .args(arguments)
-            .output()
-            .expect("rickbuild runs")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+        command.env_clear();
+        if let Some(cache) = &self.cache {
+            command.env("XDG_CACHE_HOME", cache).env("PATH", "/usr/bin:/bin");
+        }
+        command.arg("--root").arg(self.path()).args(arguments).output().expect("rickbuild runs")
     }
 
     /// Compiles an environment; the bundle is a file that lives as long as the tree.

@@ -37,10 +37,9 @@
 //! hears 201 or 204, and what was half received has a name that is never shown and is removed at the next start.
 //! One directory is for one server.
 //!
-//! # Why the binary is committed
+//! # How it is compiled
 //!
-//! As for `whoami`, see there: what rick builds depends on the source tree and nothing else. `program/build` makes
-//! the same bytes again.
+//! By `rickbuild`, in a sandbox, with the compiler that `rick.lock` says: Rust 1.85. See `gallery.star`.
 
 #![forbid(unsafe_code)]
 

@@ -1,23 +1,21 @@
-//! Containers: pinned images, and a user that is really the one.
+//! Containers: images that can be told, and a user that is really the one.
 
 use std::collections::BTreeSet;
 
 use super::super::finding::Finding;
 use super::super::host::Architecture;
 use super::super::item::Image;
+use super::super::outside::Wrong;
 use super::super::similar::did_you_mean;
 use super::images::of_platform;
+use super::outside::{self, ImageName};
 use super::stated::{Stated, help};
 use super::survey::Survey;
 use super::written::{Entry, Written};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     for (written, _) in &survey.quadlets {
-        let section = match written.kind() {
-            "container" => "Container",
-            "image" => "Image",
-            _ => continue,
-        };
+        let Some(section) = outside::section_with_image(written) else { continue };
         match written.last(section, "Image") {
             Some(entry) => findings.extend(image(survey, written, entry)),
             None if written.last(section, "Rootfs").is_none() => {
@@ -33,31 +31,26 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// An image of this host, or one whose digest is written down.
+/// An image of this host, or one of a registry by its whole name. Which one a tag means is the lock's to say.
 fn image(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry) -> Option<Finding> {
     let value = entry.value.as_str();
-    let is_file = [".image", ".build"].iter().any(|kind| value.ends_with(kind)) && !value.contains('/');
-    let hexadecimal =
-        |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let digest = value.rsplit_once("sha256:").map_or(value, |(_, digest)| digest);
-    if is_file || hexadecimal(digest) {
-        return None;
-    }
-    if let Some(name) = value.strip_prefix("localhost/") {
-        let names: BTreeSet<_> = survey.images.iter().map(|(_, image)| image.name.as_str()).collect();
-        if let Some((_, image)) = own_image(survey, value) {
-            return foreign_platform(written, entry, image);
+    match outside::ImageName::of(value) {
+        ImageName::Other | ImageName::Registry(Ok(_)) => None,
+        ImageName::Own(name) => {
+            let names: BTreeSet<_> = survey.images.iter().map(|(_, image)| image.name.as_str()).collect();
+            if let Some((_, image)) = own_image(survey, value) {
+                return foreign_platform(written, entry, image);
+            }
+            let message = format!("`{}` runs `{value}`, which no service of the host builds", written.name);
+            let finding = written.error(&entry.value_place, message, "no such image");
+            let finding = help(finding, did_you_mean(name, names.iter().copied()));
+            Some(finding.help(format!("build it with `image(\"{name}\", …)`, and write its `ref`")))
         }
-        let message = format!("`{}` runs `{value}`, which no service of the host builds", written.name);
-        let finding = written.error(&entry.value_place, message, "no such image");
-        let finding = help(finding, did_you_mean(name, names.iter().copied()));
-        return Some(finding.help(format!("build it with `image(\"{name}\", …)`, and write its `ref`")));
+        ImageName::Registry(Err(Wrong { message, help })) => {
+            let finding = written.error(&entry.value_place, message, "");
+            Some(finding.help(help))
+        }
     }
-    let message = format!("image `{value}` of `{}` is not pinned", written.name);
-    let finding = written.error(&entry.value_place, message, "may be another one tomorrow");
-    Some(
-        finding.help(format!("write `{value}@sha256:…`; `skopeo inspect docker://{value}` tells the digest")),
-    )
 }
 
 /// The image of this host that a value of `Image=` names.

@@ -18,6 +18,7 @@ mod mounts;
 mod names;
 mod networks;
 mod order;
+mod outside;
 mod placed;
 mod ports;
 mod probes;
@@ -43,17 +44,29 @@ mod written;
 use super::finding::Finding;
 use super::host::Host;
 use super::item::{self, Evaluation};
+use super::lock::Lock;
 use super::payload::{PayloadFile, Payloads};
+pub use outside::Wanted;
 use provided::Provided;
 use survey::Survey;
 
-/// Checks everything. The hosts are complete only if no finding is an error.
-pub fn check(evaluation: &Evaluation) -> (Vec<Host>, Vec<Finding>) {
-    let mut findings = Vec::new();
+/// What the items of an environment come to.
+pub struct Outcome {
+    /// Its hosts; they are complete only if no finding is an error.
+    pub hosts: Vec<Host>,
+    /// What it wants from outside the source tree, in the lock or not.
+    pub wanted: Vec<Wanted>,
+    /// What is wrong, but for what the lock lacks.
+    pub findings: Vec<Finding>,
+}
+
+/// Checks everything.
+pub fn check(evaluation: &Evaluation, lock: &Lock) -> Outcome {
+    let (mut wanted, mut findings) = (Vec::new(), Vec::new());
     names::check(evaluation, &mut findings);
-    let hosts =
-        evaluation.hosts.iter().filter_map(|host| check_host(evaluation, host, &mut findings)).collect();
-    (hosts, findings)
+    let check = |host| check_host(evaluation, host, lock, &mut wanted, &mut findings);
+    let hosts = evaluation.hosts.iter().filter_map(check).collect();
+    Outcome { hosts, wanted, findings }
 }
 
 /// Reads a payload as text, if it is one: the stage itself touches no disk.
@@ -64,7 +77,13 @@ pub fn placed(evaluation: &Evaluation, payloads: &Payloads, read: ReadText<'_>) 
     placed::check(evaluation, payloads, read)
 }
 
-fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Finding>) -> Option<Host> {
+fn check_host(
+    evaluation: &Evaluation,
+    host: &item::Host,
+    lock: &Lock,
+    wanted: &mut Vec<Wanted>,
+    findings: &mut Vec<Finding>,
+) -> Option<Host> {
     let survey = Survey::of(host, &evaluation.sources, findings);
     let provided = Provided::by(&survey);
     let (groups, users) = accounts::check(&survey, findings);
@@ -73,7 +92,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     let images = images::check(&survey, findings);
     let units = units::check(&survey, findings);
     let type_drop_ins = units::check_types(&survey, findings);
-    let quadlets = quadlets::check(&survey, &provided, findings);
+    let quadlets = quadlets::check(&survey, &provided, lock, findings);
     let probes = probes::check(&survey, &provided, findings);
     let validations = validations::check(&survey, findings);
     let programs = programs::check(&survey, findings);
@@ -86,6 +105,7 @@ fn check_host(evaluation: &Evaluation, host: &item::Host, findings: &mut Vec<Fin
     tokens::check(&survey, findings);
     services::check(&survey, findings);
     runs_as::check(&survey, findings);
+    wanted.extend(outside::wanted(&survey));
     containers::check(&survey, findings);
     mounts::check(&survey, findings);
     networks::check(&survey, findings);

@@ -6,10 +6,12 @@ use super::super::finding::Finding;
 use super::super::host;
 use super::super::item::Quadlet;
 use super::super::keys::{Program, QUADLET_KINDS, QUADLETS_UPHELD_BY, quadlet_section, quadlet_sections};
+use super::super::lock::Lock;
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
 use super::known::{self, Sections};
+use super::outside;
 use super::provided::{Provided, unit_of_quadlet};
 use super::stated::{Stated, help};
 use super::survey::Survey;
@@ -41,11 +43,16 @@ const REFERENCES: [(&str, &[&str]); 4] = [
 pub(super) fn check(
     survey: &Survey<'_>,
     provided: &Provided<'_>,
+    lock: &Lock,
     findings: &mut Vec<Finding>,
 ) -> Vec<host::Quadlet> {
     twice(survey, findings);
     let all = survey.quadlets.iter();
-    all.filter_map(|(written, quadlet)| check_quadlet(survey, provided, written, quadlet, findings)).collect()
+    all.filter_map(|(written, quadlet)| {
+        let checked = check_quadlet(survey, provided, written, quadlet, findings)?;
+        Some(host::Quadlet { pinned: outside::pinned(written, lock), ..checked })
+    })
+    .collect()
 }
 
 /// One claim for each file name.
@@ -81,6 +88,7 @@ fn check_quadlet(
         name: written.name.parse::<BundlePath>().ok()?,
         unit: unit?,
         sections: written.sections(),
+        pinned: None,
         replaces: quadlet.replaces,
         handling: quadlet.handling,
     })

@@ -7,11 +7,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::ustar::Reader;
-use crate::compile::host::{Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
+use crate::compile::host::{self, Architecture, File, Host, Image, Layer, Piece, Quadlet, Settings};
 use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
 use crate::compile::lower::lower;
+use crate::compile::make;
 use crate::compile::owner::Owner;
 use crate::compile::payload::{self, known::Known};
 use crate::compile::selection::Selection;
@@ -51,9 +52,13 @@ fn host(name: &str, with_image: bool) -> Host {
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);
     if with_image {
-        let piece =
-            Piece::Copied { source: source("whoami"), selection: Selection::default(), owner: Owner::ROOT };
+        let piece = Piece::Copied {
+            source: host::Source::Tree(source("whoami")),
+            selection: Selection::default(),
+            owner: Owner::ROOT,
+        };
         let whoami = Image {
+            base: None,
             architecture: Architecture::Amd64,
             codec: Codec::Zstd,
             layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
@@ -68,6 +73,7 @@ fn host(name: &str, with_image: bool) -> Host {
             sections: ini::sections(
                 "[Container]\nImage=localhost/whoami\n[Install]\nWantedBy=multi-user.target\n",
             ),
+            pinned: None,
             replaces: false,
             handling: Handling::default(),
         });
@@ -86,7 +92,7 @@ fn compiled(root: &Path, hosts: &[Host]) -> Layout {
     let hosts: Vec<(Lowered, Images)> = hosts
         .iter()
         .map(|host| {
-            let images = image::build_all(host, &payloads, None).unwrap();
+            let images = make::testing(&payloads, None, |maker| image::build_all(host, maker)).unwrap();
             (lower(host, &payloads, &image::digests(&images)).unwrap(), images)
         })
         .collect();

@@ -394,12 +394,13 @@ fn is_a<'v>(heap: Heap<'v>, value: Value<'v>, kind: Value<'v>) -> bool {
     TypeCompiled::new(kind, heap).is_ok_and(|compiled| compiled.matches(value))
 }
 
-/// Names the places inside the calls that made the layers of an image: they may stand apart from the image's own.
+/// Names the places inside the calls that made the layers of an image, and builds: they may stand apart from the image's own.
 fn place_layers(session: &Session, item: &mut Item) {
     let Noun::Image(image) = &mut item.noun else { return };
     for layer in &mut image.layers {
         layer.places = layer.span.as_ref().map(|span| session.places(span)).unwrap_or_default();
     }
+    image.builds_mut(&mut |build| build.places = session.places(&build.span));
 }
 
 /// Reads the source file of a unit or Quadlet that names one.

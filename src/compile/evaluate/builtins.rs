@@ -4,6 +4,7 @@
 //! nothing: a noun takes part only if a module's `build` or `finish` returns it.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod builds;
 mod findings;
 mod images;
 mod nouns;
@@ -64,6 +65,7 @@ pub(super) fn globals() -> Globals {
         .with(structure::structure)
         .with(nouns::nouns)
         .with(images::images)
+        .with(builds::builds)
         .with(probes::probes)
         .with(sites::sites)
         .with(texts::texts)

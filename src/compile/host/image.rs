@@ -1,12 +1,14 @@
 //! A checked image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use crate::bundle::names::{BundlePath, HostPath};
+use crate::bundle::names::{BundlePath, HostPath, Label};
 use crate::compile::archive::Codec;
+use crate::compile::outside::{Packages, Reference, Url};
 use crate::compile::owner::Owner;
 use crate::compile::selection::Selection;
-use crate::compile::source::SourcePath;
+use crate::compile::source::{SourcePath, Span};
 
 /// The most layers that an image has: each is a directory that the kernel looks through for every name.
 pub const MAX_LAYERS: usize = 60;
@@ -18,6 +20,8 @@ pub struct Image {
     pub architecture: Architecture,
     /// How its layers are compressed.
     pub codec: Codec,
+    /// The image below its own layers.
+    pub base: Option<Base>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
     /// What its configuration says.
@@ -38,6 +42,14 @@ pub enum Architecture {
 impl Architecture {
     /// That of every host that rick knows.
     pub const OF_HOSTS: Self = Self::Amd64;
+    /// Its name in images.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
     /// All of them, with the name of the platform.
     pub const PLATFORMS: [(&str, Self); 2] = [("linux/amd64", Self::Amd64), ("linux/arm64", Self::Arm64)];
 }
@@ -77,10 +89,10 @@ pub struct Layer {
 /// What stands at a path of an image.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// A file or a tree of the source.
+    /// A file or a tree.
     Copied {
         /// Which.
-        source: SourcePath,
+        source: Source,
         /// What is taken of it.
         selection: Selection,
         /// Whose it is, with its directories.
@@ -107,4 +119,68 @@ pub enum Piece {
         /// Whose it is.
         owner: Owner,
     },
+}
+
+/// Where the content of a layer, or an input of a build, comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file or tree of the source tree.
+    Tree(SourcePath),
+    /// A file of the network, and where it is stated.
+    Archive(Url, Span),
+    /// What a build leaves at a path below `/out`.
+    Output(Box<Build>, BundlePath),
+    /// What an image has at a path, without the leading `/`.
+    Within(Box<Base>, BundlePath),
+}
+
+/// An image that others stand on.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Which.
+    pub kind: BaseKind,
+    /// Where it is stated.
+    pub span: Span,
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            BaseKind::Upstream(reference) => reference.fmt(f),
+            BaseKind::Debian(packages) => packages.fmt(f),
+            BaseKind::Image(_) => f.write_str("an image of a module"),
+        }
+    }
+}
+
+/// The images that others can stand on.
+#[derive(Clone, Debug)]
+pub enum BaseKind {
+    /// An image of a registry.
+    Upstream(Reference),
+    /// Packages of Debian.
+    Debian(Packages),
+    /// An image of a module.
+    Image(Box<Image>),
+}
+
+/// A command that makes files.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// What it is called, for people.
+    pub name: Label,
+    /// The file system that it runs in.
+    pub root: Base,
+    /// What stands at a path, without the leading `/`.
+    pub inputs: BTreeMap<BundlePath, Source>,
+    /// The program, and its arguments.
+    pub command: Vec<String>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// What it makes, as paths below `/out`.
+    pub outputs: BTreeSet<BundlePath>,
+    /// How many processors it sees.
+    pub cores: u32,
+    /// Where it is stated.
+    pub span: Span,
 }

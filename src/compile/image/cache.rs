@@ -5,8 +5,8 @@
 //! blobs/DIGEST    the compressed layer
 //! ```
 //!
-//! A cache may be deleted at any time, be damaged or be read-only: what is read from it is hashed first, what does not fit is made
-//! anew, and what cannot be kept is not kept. Nothing about it fails a build.
+//! A cache may be deleted at any time, be damaged or be read-only: a blob that is not as it was when it was last read is hashed, what does
+//! not fit is made anew, and what cannot be kept is not kept. Nothing about it fails a build.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,6 +19,7 @@ use crate::bundle::digest::Digest;
 use crate::bundle::oci;
 use crate::compile::archive::{Codec, Packed};
 use crate::compile::blob::Blob;
+use crate::compile::identity::{Horizon, Identity};
 
 /// A directory of packed layers.
 pub(super) struct Cache {
@@ -32,6 +33,8 @@ struct Record {
     diff_id: Digest,
     digest: Digest,
     size: u64,
+    /// The blob's file, if it was read when a change of it could not go unseen.
+    seen: Option<Identity>,
 }
 
 impl Cache {
@@ -44,17 +47,32 @@ impl Cache {
     pub(super) fn get(&self, key: Digest, codec: Codec) -> Option<Packed> {
         let record = fs::read(self.layers.join(key.hex())).ok()?;
         let record: Record = serde_json::from_slice(&record).ok()?;
-        let blob = Blob::stored(self.blobs.join(record.digest.hex()), record.digest, record.size)?;
+        let path = self.blobs.join(record.digest.hex());
+        let identity = Identity::of(&fs::metadata(&path).ok()?);
+        let horizon = Horizon::now();
+        let blob = if record.seen.as_ref() == Some(&identity) {
+            Blob::known(path, record.digest, record.size)
+        } else {
+            let blob = Blob::stored(path, record.digest, record.size)?;
+            if identity.is_settled(horizon) {
+                let _ = self.record(key, &Record { seen: Some(identity), ..record });
+            }
+            blob
+        };
         Some(Packed { blob, codec, diff_id: record.diff_id })
     }
 
     /// Keeps a layer if that can be done. The blob goes first: a record never names what was not written.
     pub(super) fn put(&self, key: Digest, packed: &Packed) {
         let Blob { digest, size, .. } = packed.blob;
-        let _ = write(&self.blobs, digest, |file| packed.blob.copy(file)).and_then(|()| {
-            let record = oci::canonical_json(&Record { diff_id: packed.diff_id, digest, size })?;
-            write(&self.layers, key, |file| file.write_all(&record))
-        });
+        let record = Record { diff_id: packed.diff_id, digest, size, seen: None };
+        let _ = write(&self.blobs, digest, |file| packed.blob.copy(file))
+            .and_then(|()| self.record(key, &record));
+    }
+
+    fn record(&self, key: Digest, record: &Record) -> io::Result<()> {
+        let record = oci::canonical_json(record)?;
+        write(&self.layers, key, |file| file.write_all(&record))
     }
 }
 

@@ -7,7 +7,6 @@
 
 use super::place::{Content, Entries, Entry};
 use crate::bundle::digest::Digest;
-use crate::compile::host::MAX_LAYERS;
 
 /// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many.
 const SMALLEST: u64 = 1 << 20;
@@ -15,13 +14,13 @@ const SMALLEST: u64 = 1 << 20;
 /// Far above all that files have: no name is such that it has to end a layer even here.
 const LARGEST: u64 = 1 << 62;
 
-/// Cuts the pieces of an image into its layers, each piece by itself: into as many as an image may have, but into none for the sake of it.
-pub(super) fn cut<'a>(pieces: &[Entries<'a>]) -> Vec<Entries<'a>> {
+/// Cuts the pieces of an image into its layers, each piece by itself: into at most `most`, but into none for the sake of it.
+pub(super) fn cut<'a>(pieces: &[Entries<'a>], most: usize) -> Vec<Entries<'a>> {
     // Powers of two, so that it stays what it is while an image grows.
     let mut target = SMALLEST;
     loop {
         let layers: Vec<Entries<'a>> = pieces.iter().flat_map(|piece| cut_piece(piece, target)).collect();
-        if layers.len() <= MAX_LAYERS.max(pieces.len()) || target > LARGEST {
+        if layers.len() <= most.max(pieces.len()) || target > LARGEST {
             return layers;
         }
         target *= 2;
@@ -58,6 +57,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::names::BundlePath;
+    use crate::compile::host::MAX_LAYERS;
     use crate::compile::owner::Owner;
     use crate::compile::payload::PayloadFile;
 
@@ -78,7 +78,10 @@ mod tests {
     /// The paths of each layer of an image with one piece, which has these files.
     fn layers(sizes: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
         let piece = piece(sizes);
-        cut(&[entries(&piece)]).iter().map(|layer| layer.keys().map(ToString::to_string).collect()).collect()
+        cut(&[entries(&piece)], MAX_LAYERS)
+            .iter()
+            .map(|layer| layer.keys().map(ToString::to_string).collect())
+            .collect()
     }
 
     fn sizes(count: u32, size: u64) -> BTreeMap<String, u64> {
@@ -102,7 +105,7 @@ mod tests {
         };
         let all: Vec<Entries<'_>> = pieces.iter().map(|piece| entries(piece)).collect();
         let layers: Vec<Vec<BundlePath>> =
-            cut(&all).into_iter().map(|layer| layer.into_keys().collect()).collect();
+            cut(&all, MAX_LAYERS).into_iter().map(|layer| layer.into_keys().collect()).collect();
         assert_eq!(layers, pieces.iter().map(placed).collect::<Vec<_>>());
     }
 

@@ -3,6 +3,7 @@
 //! At least one layer for each declared piece, so that a changed application leaves the layers below it alone. An image depends on
 //! its definition and the content of its files: no time, no host, no history. Layers are packed side by side, one on each core.
 
+mod base;
 mod cache;
 mod config;
 mod cut;
@@ -10,16 +11,17 @@ mod layer;
 mod place;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Context;
+use oci_spec::image::Config;
 
 use rayon::prelude::*;
 
 use super::archive::Packed;
 use super::blob::Blob;
-use super::host::{Host, Image};
-use super::payload::Payloads;
+use super::host::{Host, Image, MAX_LAYERS, Piece};
+use super::make::Maker;
+use super::members::Members;
 use crate::bundle::digest::Digest;
 use crate::bundle::names::Label;
 use crate::bundle::oci::{self, Descriptor, Manifest};
@@ -33,7 +35,9 @@ pub struct Built {
     /// The configuration.
     pub config: Blob,
     /// The layers, lowest first.
-    pub layers: Vec<Blob>,
+    pub layers: Vec<Packed>,
+    /// What a container is like, as the configuration has it.
+    pub settings: Config,
 }
 
 /// The images of a host.
@@ -47,23 +51,38 @@ pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
 /// Builds all images of a host. Layers that are in the cache directory are taken from there, others are put there if they can be.
 ///
 /// # Errors
-/// A payload that changed since it was hashed, a path that no archive can hold, a full disk.
-pub fn build_all(host: &Host, payloads: &Payloads, cache: Option<&Path>) -> anyhow::Result<Images> {
-    let cache = cache.map(Cache::at);
+/// [`Refused`](super::finding::Refused) if something cannot be built, a payload that changed since it was hashed, a full disk.
+pub fn build_all(host: &Host, maker: &Maker<'_>) -> anyhow::Result<Images> {
     let build = |(name, image): (&Label, &Image)| {
-        let built = build(image, payloads, cache.as_ref());
+        let built = build(image, maker);
         Ok((name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?))
     };
     host.images.iter().map(build).collect()
 }
 
-fn build(image: &Image, payloads: &Payloads, cache: Option<&Cache>) -> anyhow::Result<Built> {
-    let layers = place::place(image, payloads)?;
-    let packed: Vec<_> = layers.par_iter().map(|entries| layer::pack(entries, image.codec, cache)).collect();
-    let layers: Vec<Packed> = packed.into_iter().collect::<Result<_, _>>()?;
-    let config = Blob::of(config::render(image, &layers)?);
+/// Builds an image, and all that it is made of.
+///
+/// # Errors
+/// As of [`build_all`].
+pub fn build(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
+    let below = base::below(image, maker)?;
+    let members = image.layers.iter().map(|layer| match &layer.piece {
+        Piece::Copied { source, .. } => maker.members(source, image.architecture),
+        Piece::Written { .. } | Piece::Linked { .. } | Piece::EmptyDirectory { .. } => Ok(Members::default()),
+    });
+    let members = members.collect::<anyhow::Result<Vec<_>>>()?;
+    let own = place::place(image, &members, MAX_LAYERS.saturating_sub(below.layers.len()))?;
+    let cache = maker.cache().map(Cache::at);
+    let packed: Vec<_> =
+        own.par_iter().map(|entries| layer::pack(entries, image.codec, cache.as_ref())).collect();
+    let mut layers = below.layers;
+    for packed in packed {
+        layers.push(packed?);
+    }
+    let settings = config::over(below.config, &image.settings);
+    let config = Blob::of(config::render(image.architecture, &settings, &layers)?);
     let manifest = Blob::of(manifest(image, &config, &layers)?);
-    Ok(Built { manifest, config, layers: layers.into_iter().map(|layer| layer.blob).collect() })
+    Ok(Built { manifest, config, layers, settings })
 }
 
 fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {

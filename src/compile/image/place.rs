@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::cut::cut;
 use crate::bundle::names::BundlePath;
 use crate::compile::host::{Image, Layer, Piece};
+use crate::compile::members::{Link, Members};
 use crate::compile::owner::Owner;
-use crate::compile::payload::{PayloadFile, Payloads};
+use crate::compile::payload::PayloadFile;
 
 /// The entries of a layer. Their order puts a directory before what is in it.
 pub(super) type Entries<'a> = BTreeMap<BundlePath, Entry<'a>>;
@@ -42,33 +43,47 @@ const LINK: u32 = 0o777;
 /// Directories of which a layer says whose they are.
 type Declared<'a> = BTreeMap<BundlePath, Entry<'a>>;
 
-/// The entries of each layer, in the order of the pieces, of which large ones are several.
-pub(super) fn place<'a>(image: &'a Image, payloads: &'a Payloads) -> anyhow::Result<Vec<Entries<'a>>> {
-    let own: Vec<Entries<'_>> =
-        image.layers.iter().map(|layer| own(layer, payloads)).collect::<anyhow::Result<_>>()?;
+/// The entries of each layer, in the order of the pieces, of which large ones are several. `members` are what the source of each piece holds,
+/// if it has one. There are at most `most`, unless there are more
+/// pieces.
+pub(super) fn place<'a>(
+    image: &'a Image,
+    members: &'a [Members<'_>],
+    most: usize,
+) -> anyhow::Result<Vec<Entries<'a>>> {
+    let own: Vec<Entries<'_>> = image
+        .layers
+        .iter()
+        .zip(members)
+        .map(|(layer, members)| own(layer, members))
+        .collect::<anyhow::Result<_>>()?;
     let declared = declared(&image.layers, &own)?;
-    cut(&own).into_iter().map(|entries| with_parents(entries, &declared)).collect()
+    cut(&own, most).into_iter().map(|entries| with_parents(entries, &declared)).collect()
 }
 
 /// What a layer puts at its place and, if that is a tree, below.
-fn own<'a>(layer: &'a Layer, payloads: &'a Payloads) -> anyhow::Result<Entries<'a>> {
+fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries<'a>> {
     let one = |owner, mode, content| Ok(Entries::from([(layer.at.clone(), Entry { owner, mode, content })]));
     match &layer.piece {
         Piece::Written { text, mode, owner } => one(*owner, *mode, Content::Text(text)),
         Piece::Linked { target } => one(Owner::ROOT, LINK, Content::Link(target)),
         Piece::EmptyDirectory { mode, owner } => one(*owner, *mode, Content::Directory),
-        Piece::Copied { source, selection, owner } => {
-            let members =
-                payloads.0.get(source).with_context(|| format!("the payload `{source}` was not read"))?;
-            let entry = |file: &'a PayloadFile| {
-                let path = match &file.relative {
-                    Some(relative) => layer.at.join(relative.as_str()).map_err(|why| anyhow!(why))?,
-                    None => layer.at.clone(),
-                };
-                let mode = selection.mode(file);
-                Ok((path, Entry { owner: *owner, mode, content: Content::File(file) }))
+        Piece::Copied { selection, owner, .. } => {
+            let place = |relative: Option<&BundlePath>| match relative {
+                Some(relative) => layer.at.join(relative.as_str()).map_err(|why| anyhow!(why)),
+                None => Ok(layer.at.clone()),
             };
-            selection.of(members).map(entry).collect()
+            let file = |file: &'a PayloadFile| {
+                let mode = selection.mode(file);
+                let entry = Entry { owner: *owner, mode, content: Content::File(file) };
+                Ok((place(file.relative.as_ref())?, entry))
+            };
+            let link = |link: &'a Link| {
+                let entry = Entry { owner: Owner::ROOT, mode: LINK, content: Content::Link(&link.target) };
+                Ok((place(Some(&link.relative))?, entry))
+            };
+            let files = selection.of(&members.files).map(file);
+            files.chain(selection.links(&members.links).map(link)).collect()
         }
     }
 }

@@ -2,13 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::*;
+use super::{Blob, Built, Digest, Image, Manifest, Piece};
 use crate::compile::archive::Codec;
-use crate::compile::host::{Architecture, Layer, Piece, Settings};
-use crate::compile::payload::{self, known::Known};
+use crate::compile::host::{Architecture, Layer, Settings, Source};
+use crate::compile::make;
+use crate::compile::payload::{self, Payloads, known::Known};
 use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
 
@@ -31,7 +33,7 @@ fn layer(path: &str, piece: Piece) -> Layer {
 }
 
 fn copied(path: &str, owner: &str, selection: Selection) -> Piece {
-    Piece::Copied { source: source(path), selection, owner: owner.parse().unwrap() }
+    Piece::Copied { source: Source::Tree(source(path)), selection, owner: owner.parse().unwrap() }
 }
 
 fn whole(path: &str) -> Piece {
@@ -51,6 +53,7 @@ fn of_layers(layers: Vec<Layer>) -> Image {
     Image {
         architecture: Architecture::Amd64,
         codec: Codec::Zstd,
+        base: None,
         layers,
         settings,
         annotations: BTreeMap::new(),
@@ -73,9 +76,12 @@ fn payloads(root: &TempDir) -> Payloads {
     payloads
 }
 
+fn build(image: &Image, payloads: &Payloads, cache: Option<&Path>) -> anyhow::Result<Built> {
+    make::testing(payloads, cache, |maker| super::build(image, maker))
+}
+
 fn built(root: &TempDir, cache: Option<&Path>) -> Built {
-    let cache = cache.map(Cache::at);
-    build(&image(), &payloads(root), cache.as_ref()).unwrap()
+    build(&image(), &payloads(root), cache).unwrap()
 }
 
 fn bytes(blob: &Blob) -> Vec<u8> {
@@ -108,7 +114,7 @@ fn entry(path: &str, mode: u32, text: &str) -> (String, u32, String) {
 fn each_piece_is_a_layer_with_its_parent_directories() {
     let built = built(&tree(), None);
     assert_eq!(
-        listing(&built.layers[0]),
+        listing(&built.layers[0].blob),
         [
             entry("usr/", 0o755, ""),
             entry("usr/etc/", 0o755, ""),
@@ -118,7 +124,7 @@ fn each_piece_is_a_layer_with_its_parent_directories() {
         ]
     );
     assert_eq!(
-        listing(&built.layers[1]),
+        listing(&built.layers[1].blob),
         [entry("usr/", 0o755, ""), entry("usr/bin/", 0o755, ""), entry("usr/bin/app", 0o755, "\x7fELF…")]
     );
 }
@@ -127,7 +133,7 @@ fn each_piece_is_a_layer_with_its_parent_directories() {
 fn the_configuration_names_what_runs_and_no_time() {
     let built = built(&tree(), None);
     let diff_ids: Vec<String> =
-        built.layers.iter().map(|layer| Digest::of(&unzip(layer)).to_string()).collect();
+        built.layers.iter().map(|layer| Digest::of(&unzip(&layer.blob)).to_string()).collect();
     let expected = format!(
         r#"{{"architecture":"amd64","config":{{"Cmd":["--listen"],"Entrypoint":["/usr/bin/app"],"Env":["A=1","B=2"]}},"os":"linux","rootfs":{{"diff_ids":["{}","{}"],"type":"layers"}}}}"#,
         diff_ids[0], diff_ids[1]
@@ -136,7 +142,7 @@ fn the_configuration_names_what_runs_and_no_time() {
     let manifest: Manifest = serde_json::from_slice(&bytes(&built.manifest)).unwrap();
     assert_eq!(manifest.config.digest, built.config.digest);
     assert_eq!(manifest.layers.len(), 2);
-    assert_eq!(manifest.layers[1].digest, built.layers[1].digest);
+    assert_eq!(manifest.layers[1].digest, built.layers[1].blob.digest);
 }
 
 #[test]
@@ -151,7 +157,7 @@ fn an_image_depends_on_content_alone() {
     fs::write(second.path().join("app"), "other").unwrap();
     let changed = built(&second, None);
     assert_ne!(built(&first, None).manifest.digest, changed.manifest.digest);
-    assert_eq!(built(&first, None).layers[0].digest, changed.layers[0].digest);
+    assert_eq!(built(&first, None).layers[0].blob.digest, changed.layers[0].blob.digest);
 }
 
 #[test]
@@ -161,7 +167,7 @@ fn the_cache_changes_nothing_and_heals() {
     let check = || {
         let built = built(&root, Some(cache.path()));
         assert_eq!(built.manifest.digest, expected.manifest.digest);
-        assert_eq!(bytes(&built.layers[1]), bytes(&expected.layers[1]));
+        assert_eq!(bytes(&built.layers[1].blob), bytes(&expected.layers[1].blob));
     };
     check();
     assert_eq!(fs::read_dir(cache.path().join("blobs")).unwrap().count(), 2);
@@ -172,8 +178,8 @@ fn the_cache_changes_nothing_and_heals() {
         }
         check();
     }
-    let layer = cache.path().join("blobs").join(expected.layers[0].digest.hex());
-    assert_eq!(fs::read(layer).unwrap(), bytes(&expected.layers[0]));
+    let layer = cache.path().join("blobs").join(expected.layers[0].blob.digest.hex());
+    assert_eq!(fs::read(layer).unwrap(), bytes(&expected.layers[0].blob));
 }
 
 #[test]
@@ -199,11 +205,10 @@ fn a_cache_that_cannot_be_used_fails_nothing() {
 fn a_cached_layer_is_not_packed_again() {
     let (root, cache) = (tree(), tempfile::tempdir().unwrap());
     let payloads = payloads(&root);
-    let open = Cache::at(cache.path());
-    build(&image(), &payloads, Some(&open)).unwrap();
+    build(&image(), &payloads, Some(cache.path())).unwrap();
     fs::remove_dir_all(root.path().join("rootfs")).unwrap();
     fs::remove_file(root.path().join("app")).unwrap();
-    assert!(build(&image(), &payloads, Some(&open)).is_ok());
+    assert!(build(&image(), &payloads, Some(cache.path())).is_ok());
     assert!(build(&image(), &payloads, None).is_err());
 }
 
@@ -222,7 +227,7 @@ fn held(root: &TempDir, layers: Vec<Layer>) -> Vec<Vec<String>> {
         });
         entries.collect()
     };
-    built.layers.iter().map(list).collect()
+    built.layers.iter().map(|layer| list(&layer.blob)).collect()
 }
 
 #[test]
@@ -307,7 +312,8 @@ fn the_bytes_of_layers_stay() {
         layer("tmp", empty_directory("0", 0o1777)),
     ];
     let built = build(&of_layers(layers), &payloads(&tree()), None).unwrap();
-    let diff_ids: Vec<String> = built.layers.iter().map(|layer| Digest::of(&unzip(layer)).short()).collect();
+    let diff_ids: Vec<String> =
+        built.layers.iter().map(|layer| Digest::of(&unzip(&layer.blob)).short()).collect();
     assert_eq!(diff_ids, ["174b68db3ade", "d5598af201a1", "a5a4722055b0", "ac0d31daf670", "9d305675743d"]);
 }
 

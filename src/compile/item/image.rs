@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::build::{Base, Build, Outside, Source, Tell};
 use crate::compile::source::{SourcePath, Span};
 
 /// `image(name, layers = {path: …}, entrypoint = [...], …)`.
@@ -15,6 +16,8 @@ pub struct Image {
     pub platform: String,
     /// How its layers are compressed.
     pub compression: String,
+    /// The image below its own layers.
+    pub base: Option<Base>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
     /// What is run.
@@ -40,12 +43,34 @@ pub struct Image {
 }
 
 impl Image {
-    /// The files and trees of the source that it holds, each with its place, which is `layers` where nothing nearer is known.
-    pub(super) fn copied<'a>(&'a self, layers: &'a Span) -> impl Iterator<Item = (&'a SourcePath, &'a Span)> {
-        self.layers.iter().filter_map(move |layer| match &layer.piece {
-            Piece::Copied(copied) => Some((&copied.source, layer.place(&[]).unwrap_or(layers))),
-            Piece::Written(_) | Piece::Linked(_) | Piece::EmptyDirectory(_) => None,
-        })
+    /// Tells the files and trees of the source that it holds; `layers` is where its layers are said.
+    pub(super) fn copied<'a>(&'a self, layers: &'a Span, tell: Tell<'a, '_, &'a SourcePath>) {
+        self.base.iter().for_each(|base| base.copied(tell));
+        for layer in &self.layers {
+            if let Piece::Copied(copied) = &layer.piece {
+                copied.source.copied(layer.place(&[]).unwrap_or(layers), tell);
+            }
+        }
+    }
+
+    /// Changes each build in it.
+    pub fn builds_mut(&mut self, change: &mut dyn FnMut(&mut Build)) {
+        self.base.iter_mut().for_each(|base| base.builds_mut(change));
+        for layer in &mut self.layers {
+            if let Piece::Copied(copied) = &mut layer.piece {
+                copied.source.builds_mut(change);
+            }
+        }
+    }
+
+    /// Tells all in it that only the network has.
+    pub fn outside<'a>(&'a self, tell: Tell<'a, '_, Outside<'a>>) {
+        self.base.iter().for_each(|base| base.outside(tell));
+        for layer in &self.layers {
+            if let Piece::Copied(copied) = &layer.piece {
+                copied.source.outside(tell);
+            }
+        }
     }
 }
 
@@ -86,7 +111,7 @@ pub enum Piece {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Copied {
     /// A file or a tree.
-    pub source: SourcePath,
+    pub source: Source,
     /// `UID:GID` or `UID`.
     pub owner: String,
     /// The mode of the file, or of all files of the tree.

@@ -11,18 +11,20 @@ use crate::compile::item::Sections;
 /// The keys that may name another Quadlet file.
 const REFERENCES: [&str; 5] = ["Pod", "Network", "Volume", "Image", "Mount"];
 
-/// The sections with images of this host named by their digest; Podman then must not look for them elsewhere.
-pub(super) fn pin_images(sections: &Sections, images: &BTreeMap<Label, Digest>) -> Sections {
-    let mut sections = sections.clone();
-    for (_, entries) in sections.iter_mut().filter(|(name, _)| name == "Container") {
-        let mut pinned = false;
-        for (_, value) in entries.iter_mut().filter(|(key, _)| key == "Image") {
-            if let Some(digest) = own_image(value, images) {
+/// The sections with images by their digests. For one of this host, Podman then must not look elsewhere.
+pub(super) fn pin_images(quadlet: &Quadlet, images: &BTreeMap<Label, Digest>) -> Sections {
+    let mut sections = quadlet.sections.clone();
+    for (name, entries) in sections.iter_mut().filter(|(name, _)| name == "Container" || name == "Image") {
+        let mut own = false;
+        // The last one is what counts.
+        if let Some((_, value)) = entries.iter_mut().rfind(|(key, _)| key == "Image") {
+            let built = own_image(value, images).filter(|_| name == "Container");
+            own = built.is_some();
+            if let Some(digest) = built.or(quadlet.pinned) {
                 *value = format!("{value}@{digest}");
-                pinned = true;
             }
         }
-        if pinned && !entries.iter().any(|(key, _)| key == "Pull") {
+        if own && !entries.iter().any(|(key, _)| key == "Pull") {
             entries.push(("Pull".to_owned(), "never".to_owned()));
         }
     }

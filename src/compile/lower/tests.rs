@@ -38,6 +38,7 @@ pub(super) fn quadlet(name: &str, unit: &str, text: &str) -> Quadlet {
         name: name.parse().unwrap(),
         unit: unit.parse().unwrap(),
         sections: sections(text),
+        pinned: None,
         replaces: false,
         handling: Handling::default(),
     }
@@ -312,6 +313,24 @@ fn own_images_are_named_by_digest_and_never_pulled() {
     assert_eq!(lowered.unit("whoami.service").restart_on, paths(&["quadlets/whoami.container"]));
     // The generator makes the links of a Quadlet itself.
     assert_eq!(lowered.manifest.links.len(), 1);
+}
+
+#[test]
+fn images_that_the_lock_pins_are_named_by_tag_and_digest() {
+    let pinned = Some(Digest::of(b"index"));
+    let mut host = empty();
+    host.quadlets = vec![
+        Quadlet {
+            pinned,
+            ..quadlet("a.container", "a.service", "[Container]\nImage=old\nImage=docker.io/library/x:1\n")
+        },
+        Quadlet { pinned, ..quadlet("b.image", "b-image.service", "[Image]\nImage=docker.io/library/x:1\n") },
+    ];
+    let lowered = lowered(&host);
+    let whole = format!("Image=docker.io/library/x:1@{}\n", Digest::of(b"index"));
+    let text = lowered.text("quadlets/a.container");
+    assert!(text.contains(&format!("Image=old\n{whole}")) && !text.contains("Pull="), "{text}");
+    assert!(lowered.text("quadlets/b.image").ends_with(&whole));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn write(
         }
     }
     if let Some(quadlet) = stated.quadlet {
-        let sections = quadlet::pin_images(&quadlet.sections, images);
+        let sections = quadlet::pin_images(quadlet, images);
         write_text(out, host, &quadlet.service, &quadlet_path(quadlet), &sections);
     }
     for (stem, (unit, sections)) in &stated.drop_ins {

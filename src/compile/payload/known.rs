@@ -1,56 +1,19 @@
 //! The digests of files that were read before: a file whose identity did not change is not read again.
-//!
-//! What a file system tells of a file is believed as git believes it: size, mode, device, inode and both times. A file that changed so shortly
-//! before it was looked at that it may change again within the same tick of a clock is not kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::NamedTempFile;
 
 use super::Payloads;
 use crate::bundle::digest::Digest;
+use crate::compile::identity::{Horizon, Identity};
 
 /// Changes when the file means something else.
 const FORMAT: &str = "rick known 1";
-/// What is younger than this when it is looked at may change without showing. The coarsest clock of a file system that is in use has
-/// two seconds.
-const TICK: Duration = Duration::from_secs(2);
-
-/// What tells a file from what it was or will be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    size: u64,
-    mode: u32,
-    device: u64,
-    inode: u64,
-    /// In nanoseconds since 1970, like the next: until the year 2262.
-    modified: i64,
-    changed: i64,
-}
-
-impl Identity {
-    /// That of a file of which this is known.
-    pub fn of(metadata: &Metadata) -> Self {
-        let time = |seconds: i64, nanoseconds: i64| {
-            seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-        };
-        Self {
-            size: metadata.len(),
-            mode: metadata.mode(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: time(metadata.mtime(), metadata.mtime_nsec()),
-            changed: time(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
 /// The digests of files, by their places.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -58,19 +21,17 @@ pub struct Known {
     /// What the file said.
     text: String,
     digests: BTreeMap<PathBuf, (Identity, Digest)>,
-    /// In nanoseconds since 1970: what changed after this may change again and look the same.
-    settled: i64,
+    horizon: Horizon,
 }
 
 impl Known {
     /// What is kept in `file`. Nothing, if it is not there, or damaged.
     pub fn at(file: &Path) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH + TICK).unwrap_or_default();
         let text = fs::read_to_string(file).unwrap_or_default();
         Self {
             file: Some(file.to_owned()),
             digests: parse(&text).unwrap_or_default(),
-            settled: i64::try_from(now.as_nanos()).unwrap_or_default(),
+            horizon: Horizon::now(),
             text,
         }
     }
@@ -110,7 +71,7 @@ impl Known {
         let mut lines = BTreeMap::new();
         for member in payloads.0.values().flatten() {
             let Identity { size, mode, device, inode, modified, changed } = member.identity;
-            let is_settled = modified.max(changed) < self.settled;
+            let is_settled = member.identity.is_settled(self.horizon);
             let place = member.location.to_str().filter(|place| is_settled && !place.contains('\n'));
             if let (Some(place), Some(digest)) = (place, member.digest()) {
                 lines.insert(place, (digest, size, mode, device, inode, modified, changed));
@@ -156,6 +117,7 @@ fn parse_line(line: &str) -> Option<(PathBuf, (Identity, Digest))> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::time::Duration;
 
     use tempfile::TempDir;
 
@@ -185,7 +147,7 @@ mod tests {
         /// Looks as one does so much later; gives how many digests were known, and keeps all.
         fn look(&self, later: Duration) -> usize {
             let mut known = Known::at(&self.cache);
-            known.settled += i64::try_from(later.as_nanos()).unwrap();
+            known.horizon.0 += i64::try_from(later.as_nanos()).unwrap();
             let span = Span { file: SourcePath("x.star".to_owned()), start: 0, end: 0 };
             let wanted = [(SourcePath("site".to_owned()), span)].into_iter();
             let (payloads, findings) = payload::find(self.root.path(), wanted, &known);

@@ -9,6 +9,7 @@ use super::super::super::owner::Owner;
 use super::super::super::selection::Selection;
 use super::super::super::tree_pattern::TreePattern;
 use super::super::stated::Stated;
+use super::builds;
 use super::settings::no_tokens;
 use crate::bundle::names::{BundlePath, HostPath};
 
@@ -77,7 +78,12 @@ fn piece(spot: Spot<'_>, findings: &mut Vec<Finding>) -> Option<Piece> {
         item::Piece::Copied(copied) => {
             let owner = spot.parsed::<Owner>(&["owner"], &copied.owner, findings);
             let selection = selection(spot, copied, findings);
-            Some(Piece::Copied { source: copied.source.clone(), selection: selection?, owner: owner? })
+            let place = spot
+                .layer
+                .place(&["source"])
+                .unwrap_or_else(|| spot.stated.place(&[&spot.layer.path, "layers"]));
+            let source = builds::source(spot.stated, &copied.source, place, findings);
+            Some(Piece::Copied { source: source?, selection: selection?, owner: owner? })
         }
         item::Piece::Written(written) => {
             let owner = spot.parsed::<Owner>(&["owner"], &written.owner, findings);

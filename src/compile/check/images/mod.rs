@@ -1,6 +1,7 @@
 //! Images: names, layers, settings and annotations.
 
 mod accounts;
+mod builds;
 mod layers;
 mod placed;
 mod settings;
@@ -28,17 +29,29 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
             findings.push(stated.conflict(first, &[&image.name], message));
         }
         let name = parsed::<Label>(stated, &[&image.name], &image.name, findings);
-        let architecture = architecture(*stated, image, findings);
-        let layers = layers::checked(*stated, image, findings).into_iter().map(|(_, layer)| layer).collect();
-        let settings = settings::checked(*stated, image, findings);
-        words::check(*stated, "annotation", &image.annotations, findings);
-        let codec = codec(*stated, image, findings);
-        if let (Some(name), Some(architecture), Some(codec)) = (name, architecture, codec) {
-            let annotations = image.annotations.clone();
-            images.insert(name, host::Image { architecture, codec, layers, settings, annotations });
+        if let (Some(name), Some(image)) = (name, self::image(*stated, image, true, findings)) {
+            images.insert(name, image);
         }
     }
     images
+}
+
+/// The image, if what hangs together in it is right; `runs` if a container of it is meant.
+fn image(stated: Stated<'_>, image: &Image, runs: bool, findings: &mut Vec<Finding>) -> Option<host::Image> {
+    let architecture = architecture(stated, image, findings);
+    let base = image.base.as_ref().map(|base| builds::base(stated, base, findings));
+    let layers = layers::checked(stated, image, findings).into_iter().map(|(_, layer)| layer).collect();
+    let settings = settings::checked(stated, image, runs, findings);
+    words::check(stated, "annotation", &image.annotations, findings);
+    let codec = codec(stated, image, findings);
+    Some(host::Image {
+        architecture: architecture?,
+        codec: codec?,
+        base: base.map_or(Some(None), |base| base.map(Some))?,
+        layers,
+        settings,
+        annotations: image.annotations.clone(),
+    })
 }
 
 fn architecture(stated: Stated<'_>, image: &Image, findings: &mut Vec<Finding>) -> Option<Architecture> {

@@ -58,6 +58,11 @@ pub(in super::super) fn check(
         let base = checked.at.as_str();
         let placed = match &checked.piece {
             host::Piece::Copied { source, selection, .. } => {
+                // What a build or an image gives is known when that is there.
+                let host::Source::Tree(source) = source else {
+                    whole = false;
+                    continue;
+                };
                 let Some(members) = payloads.0.get(source) else {
                     whole = false;
                     continue;
@@ -78,7 +83,7 @@ pub(in super::super) fn check(
         }
     }
     below_files(stated, &all, findings);
-    if let Some(user) = image.user.as_ref().filter(|_| whole) {
+    if let Some(user) = image.user.as_ref().filter(|_| whole && image.base.is_none()) {
         accounts::known(stated, user, |path| all.get(path).map(|placed| placed.text(read)), findings);
     }
 }

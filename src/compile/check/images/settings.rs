@@ -45,10 +45,16 @@ const SIGNALS: [&str; 31] = [
     "SIGSYS",
 ];
 
-pub(super) fn checked(stated: Stated<'_>, image: &Image, findings: &mut Vec<Finding>) -> Settings {
+pub(super) fn checked(
+    stated: Stated<'_>,
+    image: &Image,
+    runs: bool,
+    findings: &mut Vec<Finding>,
+) -> Settings {
     variables(stated, image, findings);
     words::check(stated, "label", &image.labels, findings);
-    if image.entrypoint.is_empty() && image.command.is_empty() {
+    // An image below may say it.
+    if runs && image.base.is_none() && image.entrypoint.is_empty() && image.command.is_empty() {
         let message = format!("image `{}` says nothing to run", image.name);
         findings.push(stated.error(&[], message, "").help("give it an `entrypoint`"));
     }

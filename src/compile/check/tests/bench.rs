@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::check::check;
+use crate::compile::check::{Wanted, check};
 use crate::compile::finding::Finding;
 use crate::compile::host;
 use crate::compile::item::*;
+use crate::compile::lock::Lock;
 use crate::compile::report;
 use crate::compile::source::{SourcePath, Sources, Span};
 
@@ -15,11 +16,13 @@ pub(super) struct Bench {
     environment: String,
     services: Vec<Service>,
     sources: BTreeMap<SourcePath, String>,
+    lock: Lock,
 }
 
 /// What came out.
 pub(super) struct Outcome {
     pub(super) hosts: Vec<host::Host>,
+    pub(super) wanted: Vec<Wanted>,
     pub(super) findings: Vec<Finding>,
     pub(super) text: String,
 }
@@ -46,6 +49,7 @@ impl Bench {
             environment: "host(name = \"box\")\n".into(),
             services: vec![],
             sources: BTreeMap::new(),
+            lock: Lock::default(),
         }
     }
 
@@ -194,11 +198,18 @@ impl Bench {
         Evaluation { environment: "test".into(), hosts: vec![host], sources: Sources(self.sources) }
     }
 
+    /// With what `rick.lock` says.
+    pub(super) fn lock(mut self, text: &str) -> Self {
+        self.lock = Lock::parse(text).0;
+        self
+    }
+
     pub(super) fn check(self) -> Outcome {
+        let lock = self.lock.clone();
         let evaluation = self.evaluation();
-        let (hosts, findings) = check(&evaluation);
-        let text = report::render(&findings, &evaluation.sources, false);
-        Outcome { hosts, findings, text }
+        let checked = check(&evaluation, &lock);
+        let text = report::render(&checked.findings, &evaluation.sources, false);
+        Outcome { hosts: checked.hosts, wanted: checked.wanted, findings: checked.findings, text }
     }
 }
 
@@ -208,6 +219,7 @@ pub(super) fn an_image(name: &str) -> Image {
         name: name.into(),
         platform: "linux/amd64".into(),
         compression: "zstd".into(),
+        base: None,
         layers: vec![a_layer("/x", Piece::Copied(copied("x")))],
         entrypoint: vec!["/x".into()],
         command: vec![],
@@ -230,7 +242,7 @@ pub(super) fn a_layer(path: &str, piece: Piece) -> Layer {
 /// A source of which all is taken as it is.
 pub(super) fn copied(source: &str) -> Copied {
     let source = SourcePath(source.into());
-    Copied { source, owner: "0:0".into(), mode: None, modes: vec![], exclude: vec![] }
+    Copied { source: Source::Tree(source), owner: "0:0".into(), mode: None, modes: vec![], exclude: vec![] }
 }
 
 /// A unit of which nothing further is said.

@@ -1,7 +1,11 @@
 //! Quadlet files.
 
-use super::super::super::item::{Image, Noun, Os};
+use super::super::super::host::Architecture;
+use super::super::super::item::{Base, BaseKind, Image, Noun, Os};
+use super::super::super::lock::Lock;
+use super::super::super::source::{SourcePath, Span};
 use super::bench::{Bench, an_image, says};
+use crate::bundle::digest::Digest;
 
 fn one(entries: &[(&str, &str, &str)]) -> Bench {
     Bench::new().service("a").container("a.container", entries)
@@ -98,11 +102,8 @@ fn references_resolve() {
 }
 
 #[test]
-fn images_are_pinned_or_built() {
-    says(
-        one(&[("Container", "Image", "docker.io/library/nginx:1")]),
-        &["image `docker.io/library/nginx:1` of `a.container` is not pinned"],
-    );
+fn images_are_built_or_have_a_whole_name() {
+    says(one(&[("Container", "Image", "nginx:1")]), &["`nginx:1` is no whole name of an image"]);
     says(
         one(&[("Container", "Image", "localhost/whoam")]).image("whoami"),
         &["`a.container` runs `localhost/whoam`, which no service of the host builds"],
@@ -113,8 +114,50 @@ fn images_are_pinned_or_built() {
 }
 
 #[test]
+fn the_lock_pins_what_names_no_digest() {
+    let digest = Digest::of(b"index");
+    let lock = format!("version = 1\n[images]\n\"docker.io/library/nginx:1\" = \"{digest}\"\n");
+    let placed = format!("docker.io/library/nginx@{digest}");
+    let number = digest.hex();
+    let cases = [
+        ("docker.io/library/nginx:1", Some(digest), true),
+        ("docker.io/library/nginx:2", None, false),
+        (&placed, None, true),
+        (&number, None, true),
+    ];
+    for (image, pinned, known) in cases {
+        let bench = one(&[("Container", "Image", image)]).lock(&lock);
+        let (outcome, lock) = (bench.check(), Lock::parse(&lock).0);
+        assert_eq!(outcome.hosts[0].quadlets[0].pinned, pinned, "{image}");
+        assert!(outcome.wanted.iter().all(|wanted| lock.knows(&wanted.outside) == known), "{image}");
+        // Hosts fetch what they run themselves.
+        assert!(outcome.wanted.iter().all(|wanted| wanted.built_for.is_empty()), "{image}");
+    }
+    let bench =
+        Bench::new().service("a").quadlet("a.image", &[("Image", "Image", "docker.io/library/nginx:1")]);
+    assert_eq!(bench.lock(&lock).check().hosts[0].quadlets[0].pinned, Some(digest));
+}
+
+#[test]
+fn what_images_stand_on_is_wanted_with_its_bytes() {
+    let call = "image(\"a\", base = upstream(\"docker.io/library/debian:13\"))";
+    let image = |platform: &str| {
+        let kind = BaseKind::Upstream("docker.io/library/debian:13".into());
+        let base = Base { kind, span: Span::start_of(&SourcePath("modules/a.star".into())) };
+        let image = Image { base: Some(base), platform: platform.into(), ..an_image("a") };
+        Bench::new().service("a").item(call, Noun::Image(Box::new(image))).check()
+    };
+    let outcome = image("linux/amd64");
+    let wanted = &outcome.wanted[0];
+    assert_eq!(wanted.built_for, [Architecture::Amd64]);
+    assert_eq!(wanted.missing.message, "`docker.io/library/debian:13` is not in rick.lock");
+    assert_eq!(wanted.missing.help, ["run `rickbuild lock`"]);
+    assert_eq!(image("linux/arm64").wanted[0].built_for, [Architecture::Amd64, Architecture::Arm64]);
+}
+
+#[test]
 fn root_inside_is_told() {
-    let image = format!("x@sha256:{}", "0".repeat(64));
+    let image = format!("docker.io/library/x@sha256:{}", "0".repeat(64));
     let bench = Bench::new().service("a").quadlet("a.container", &[("Container", "Image", &image)]);
     let outcome = bench.check();
     assert!(

@@ -8,6 +8,7 @@ mod units;
 use bench::{Bench, says};
 
 use super::super::item::{Noun, User};
+use super::super::lock::Lock;
 
 // The golden ones: what a person sees, whole.
 
@@ -136,8 +137,8 @@ fn environment_host_and_service_names() {
     evaluation.hosts[1].services.clear();
     evaluation.hosts[1].domain = "-".into();
     evaluation.environment = "Home Lab".into();
-    let (_, findings) = super::check(&evaluation);
-    let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    let checked = super::check(&evaluation, &Lock::default());
+    let messages: Vec<_> = checked.findings.iter().map(|finding| finding.message.as_str()).collect();
     assert_eq!(
         messages,
         [

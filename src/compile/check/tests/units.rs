@@ -1,6 +1,7 @@
 //! Units: keys, names, rules, references, order.
 
 use super::super::super::item::{Body, Handling, Noun, Os, Unit, UnitBody};
+use super::super::super::lock::Lock;
 use super::super::check;
 use super::bench::{Bench, a_quadlet, a_unit, says};
 use crate::bundle::manifest::OnChange;
@@ -169,7 +170,7 @@ fn a_quadlet_takes_the_place_of_a_unit_knowingly_only() {
     let mut knowingly = bench().evaluation();
     let Noun::Quadlet(quadlet) = &mut knowingly.hosts[0].services[0].items[0].noun else { panic!() };
     quadlet.replaces = true;
-    assert_eq!(check(&knowingly).1, []);
+    assert_eq!(check(&knowingly, &Lock::default()).findings, []);
 }
 
 #[test]

@@ -14,9 +14,10 @@ use starlark::values::none::NoneOr;
 use starlark::values::structs::AllocStruct;
 use starlark::values::{UnpackValue, Value};
 
-use super::nouns::{source_path, text_of};
+use super::builds::{base_of, source_of};
+use super::nouns::text_of;
 use super::{AT, PIECE, field, made, place_of, place_value};
-use crate::compile::item::{Copied, EmptyDirectory, Image, Layer, Noun, Piece, Written};
+use crate::compile::item::{Copied, EmptyDirectory, Image, Layer, Noun, Piece, Source, Written};
 
 type Texts = UnpackList<String>;
 
@@ -27,11 +28,12 @@ const ROOT: &str = "0:0";
 #[starlark_module]
 pub(super) fn images(builder: &mut GlobalsBuilder) {
     /// A container image: at least one layer for each entry of `layers`, a path in the image → a path of the source, or what `copied()`,
-    /// `written()`, `linked()` or `empty_directory()` gave. The rest is what a container of it is like unless it is told otherwise.
-    /// `ref` names it in Quadlets.
+    /// `written()`, `linked()` or `empty_directory()` gave. `base` is an image below them. The rest is what a container of it is like unless
+    /// it is told otherwise. `ref` names it in Quadlets.
     fn image<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(require = named)] layers: DictRef<'v>,
+        #[starlark(require = named, default = NoneOr::None)] base: NoneOr<Value<'v>>,
         #[starlark(require = named, default = UnpackList::default())] entrypoint: Texts,
         #[starlark(require = named, default = UnpackList::default())] command: Texts,
         #[starlark(require = named, default = NoneOr::None)] environment: NoneOr<DictRef<'v>>,
@@ -51,6 +53,7 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
             name: name.to_owned(),
             platform: platform.to_owned(),
             compression: compression.to_owned(),
+            base: base.into_option().map(|base| base_of(base, "`base`")).transpose()?,
             layers: layers.collect::<anyhow::Result<_>>()?,
             entrypoint: entrypoint.items,
             command: command.items,
@@ -67,10 +70,10 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
         made(eval, &noun, &[("ref", reference)])
     }
 
-    /// A file or tree of the source, for a layer of an image. `mode` is that of each file, `modes` that of files by pattern, and `exclude`
+    /// A file or tree for a layer of an image: a path of the source, or what `archive()`, `path_in()` or the `outputs` of a build gave. `mode` is that of each file, `modes` that of files by pattern, and `exclude`
     /// are patterns of what is left out. `owner` is `"UID:GID"`, or `"UID"` for both.
     fn copied<'v>(
-        #[starlark(require = pos)] source: &str,
+        #[starlark(require = pos)] source: Value<'v>,
         #[starlark(require = named, default = ROOT)] owner: &str,
         #[starlark(require = named, default = NoneOr::None)] mode: NoneOr<u32>,
         #[starlark(require = named, default = NoneOr::None)] modes: NoneOr<DictRef<'v>>,
@@ -78,7 +81,7 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let copied = Copied {
-            source: source_path(eval, source)?,
+            source: source_of(eval, source, "`copied()`")?,
             owner: owner.to_owned(),
             mode: mode.into_option(),
             modes: modes.into_option().map_or(Ok(Vec::new()), |modes| modes_of(&modes))?,
@@ -130,21 +133,23 @@ fn piece_of(value: Value<'_>) -> Option<Piece> {
 /// An entry of `layers`. The places inside the constructor's call are named later, where the syntax is known.
 fn layer<'v>(eval: &Evaluator<'v, '_, '_>, path: Value<'v>, value: Value<'v>) -> anyhow::Result<Layer> {
     let path = text_of(path, "a layer's path")?;
-    let (piece, span) = match (value.unpack_str(), piece_of(value)) {
-        (Some(source), _) => (Piece::Copied(whole(eval, source)?), None),
-        (None, Some(piece)) => (piece, place_of(value)),
-        (None, None) => anyhow::bail!(
-            "the layer `{path}` must be a path of the source, or what copied(), written(), linked() or empty_directory() gave, not {}\nhelp: write `written(…)` for a text, and `copied(…)` for a file or tree of the source",
-            value.get_type()
-        ),
+    let (piece, span) = match piece_of(value) {
+        Some(piece) => (piece, place_of(value)),
+        None => match source_of(eval, value, "") {
+            Ok(source) => (Piece::Copied(whole(source)), None),
+            Err(error) if value.unpack_str().is_some() => return Err(error),
+            Err(_) => anyhow::bail!(
+                "the layer `{path}` must be a path of the source, or what copied(), written(), linked(), empty_directory(), archive(), path_in() or the outputs of a build gave, not {}\nhelp: write `written(…)` for a text, and `copied(…)` for a file or tree of the source",
+                value.get_type()
+            ),
+        },
     };
     Ok(Layer { path, piece, span, places: BTreeMap::new() })
 }
 
 /// A source as it is.
-fn whole(eval: &Evaluator<'_, '_, '_>, source: &str) -> anyhow::Result<Copied> {
-    let source = source_path(eval, source)?;
-    Ok(Copied { source, owner: ROOT.to_owned(), mode: None, modes: Vec::new(), exclude: Vec::new() })
+fn whole(source: Source) -> Copied {
+    Copied { source, owner: ROOT.to_owned(), mode: None, modes: Vec::new(), exclude: Vec::new() }
 }
 
 fn modes_of(modes: &DictRef<'_>) -> anyhow::Result<Vec<(String, u32)>> {
@@ -161,7 +166,7 @@ fn modes_of(modes: &DictRef<'_>) -> anyhow::Result<Vec<(String, u32)>> {
 }
 
 /// A dictionary of texts.
-fn texts(dictionary: NoneOr<DictRef<'_>>, what: &str) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) fn texts(dictionary: NoneOr<DictRef<'_>>, what: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let NoneOr::Other(dictionary) = dictionary else { return Ok(BTreeMap::new()) };
     let entry = |(name, value)| {
         let name = text_of(name, &format!("the name of {what}"))?;

@@ -1,0 +1,336 @@
+//! Builds run where there is nothing but what they were given, and run only when something of that changed.
+//!
+//! The root of most is an image of nothing but busybox.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::support::require_root;
+use crate::support::source::{self, Tree};
+
+/// A module with a build of this script, whose `/out` is in an image at `/made`.
+fn forge(script: &str, more: &str) -> Tree {
+    let tree = source::empty();
+    tree.write(
+        "environments/e.star",
+        "load(\"//modules/forge\", \"forge\")\n\
+         environment(name = \"e\", hosts = [host(name = \"h\", domain = \"h.test\", os = \"debian-13\", services = [forge()])])\n",
+    );
+    describe(&tree, script, more);
+    fs::copy("/bin/busybox", tree.path().join("modules/forge/busybox")).unwrap();
+    tree.write("modules/forge/source/a.txt", "alpha\n");
+    tree.write("modules/forge/source/sub/b.txt", "beta\n");
+    tree
+}
+
+fn describe(tree: &Tree, script: &str, more: &str) {
+    tree.write("modules/forge/script", script);
+    tree.write(
+        "modules/forge/forge.star",
+        &format!(
+            r#""""Makes things."""
+
+def _build(ctx):
+    root = image("root", layers = {{
+        "/bin/busybox": copied("busybox", mode = 0o755),
+        "/bin/sh": linked("busybox"),
+        "/etc/passwd": written("root:x:0:0::/:/bin/sh\n"),
+    }})
+    made = build(
+        "things",
+        root = root,
+        command = ["/bin/busybox", "sh", "-eu", "/script"],
+        inputs = {{"/src": "source", "/script": "script"}},
+        outputs = ["made"],
+        {more}
+    )
+    return [image("forge", layers = {{"/made": made.outputs["made"]}}, entrypoint = ["/made"])]
+
+forge = module(doc = "Makes things.", build = _build)
+"#
+        ),
+    );
+}
+
+/// A machine that never built anything.
+struct Machine {
+    cache: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { cache: tempfile::tempdir().unwrap() }
+    }
+
+    fn rickbuild(&self, tree: &Tree, more: &[&str]) -> Output {
+        self.command(tree, more).output().unwrap()
+    }
+
+    fn command(&self, tree: &Tree, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+        command.env_clear().env("XDG_CACHE_HOME", self.cache.path()).env("PATH", "/usr/bin:/bin");
+        command.arg("--root").arg(tree.path()).args(["e", "-o"]).arg(self.bundle()).args(more);
+        command
+    }
+
+    fn bundle(&self) -> std::path::PathBuf {
+        self.cache.path().join("bundle.tar")
+    }
+
+    /// What it says, once it succeeded.
+    #[track_caller]
+    fn builds(&self, tree: &Tree, more: &[&str]) -> String {
+        let output = self.rickbuild(tree, more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
+    #[track_caller]
+    fn fails(&self, tree: &Tree, more: &[&str]) -> String {
+        let output = self.rickbuild(tree, more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    }
+
+    /// The text at this path of the image.
+    fn text(&self, path: &str) -> String {
+        let layers = self.unpacked();
+        fs::read_to_string(layers.path().join(path)).unwrap()
+    }
+
+    /// The layers of the image `forge`, one over the other.
+    fn unpacked(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = folder.path().join("layout");
+        fs::create_dir(&layout).unwrap();
+        succeed(Command::new("tar").arg("-x").arg("-C").arg(&layout).arg("-f").arg(self.bundle()));
+        let json =
+            |path: &Path| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let blob = |digest: &serde_json::Value| {
+            layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"))
+        };
+        let index = json(&layout.join("index.json"));
+        let mut entries = index["manifests"].as_array().unwrap().iter();
+        let name =
+            |entry: &serde_json::Value| entry["annotations"]["org.opencontainers.image.ref.name"].to_string();
+        let entry = entries.find(|entry| name(entry).contains("localhost/forge:")).unwrap();
+        let manifest = json(&blob(&entry["digest"]));
+        let unpacked = tempfile::tempdir().unwrap();
+        for layer in manifest["layers"].as_array().unwrap() {
+            let plain = zstd::decode_all(fs::File::open(blob(&layer["digest"])).unwrap()).unwrap();
+            let file = folder.path().join("layer.tar");
+            fs::write(&file, plain).unwrap();
+            succeed(Command::new("tar").arg("-x").arg("-C").arg(unpacked.path()).arg("-f").arg(&file));
+        }
+        unpacked
+    }
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_build_sees_what_it_was_given_and_nothing_else() {
+    let script = r#"
+bb=/bin/busybox
+{
+    echo "$($bb ls -a / | $bb tr '\n' ' ')"
+    $bb env | $bb sort
+    $bb id -u; $bb id -g; $bb hostname; umask; $bb nproc; $bb pwd
+    $bb grep -c : /proc/net/dev
+    $bb ls -1 /sys 2>/dev/null | $bb wc -l
+    $bb find /src /script -exec $bb stat -c '%n %a %u %Y' {} + | $bb sort
+    $bb ps -o pid= | $bb wc -l
+    $bb cat /etc/passwd
+    $bb ls /proc/self/fd
+} >/out/made
+"#;
+    let tree = forge(script, "environment = {\"B\": \"2\"}, cores = 1,");
+    let machine = Machine::new();
+    machine.builds(&tree, &[]);
+    let seen = machine.text("made");
+    let (fixed, fds) = seen.rsplit_once("/bin/sh\n").unwrap();
+    assert_eq!(
+        fixed,
+        ". .. bin build dev etc out proc script src tmp \n\
+         B=2\nHOME=/build\nLC_ALL=C.UTF-8\nOUT=/out\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/build\nSHLVL=1\n\
+         SOURCE_DATE_EPOCH=315532800\nTMPDIR=/tmp\nTZ=UTC\n\
+         1000\n1000\nrick\n0022\n1\n/build\n\
+         1\n0\n\
+         /script 444 1000 315532800\n/src 755 1000 315532800\n/src/a.txt 444 1000 315532800\n/src/sub 755 1000 315532800\n/src/sub/b.txt 444 1000 315532800\n\
+         4\n\
+         root:x:0:0::/:"
+    );
+    assert_eq!(fds, "0\n1\n2\n3\n", "the directory that is listed, and nothing of ours");
+}
+
+#[test]
+fn no_attempt_to_escape_succeeds() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let name = format!("rick-test-{}", std::process::id());
+    let _abstract_socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    secret.as_file().write_all(b"of the machine").unwrap();
+    let pid = std::process::id();
+    let attempts = [
+        ("reach a server of the machine", format!("echo x | $bb nc -w 2 127.0.0.1 {port}")),
+        ("find a network", "$bb ip route | $bb grep .".to_owned()),
+        ("find a socket of the machine", format!("$bb grep {name} /proc/net/unix")),
+        ("read a file of the machine", format!("$bb cat {}", secret.path().display())),
+        ("read accounts of the machine", "$bb grep -v '^root:x:0:0::/:' /etc/passwd".to_owned()),
+        ("read the root of the machine by a process", "$bb ls /proc/1/root/home".to_owned()),
+        ("write an input", "echo x >>/src/a.txt".to_owned()),
+        ("replace an input", "$bb rm /src/a.txt || $bb mv /src /tmp/src".to_owned()),
+        ("make an input writable", "$bb chmod u+w /src/a.txt || $bb mount -o remount,rw /src".to_owned()),
+        ("write the root", "echo x >/bin/new || echo x >/new || echo x >>/etc/passwd".to_owned()),
+        ("set the clock", "$bb date -s '2001-01-01 00:00:00'; [ $($bb date +%Y) = 2001 ]".to_owned()),
+        ("set the name of the host", "$bb hostname other".to_owned()),
+        ("mount something", "$bb mount -t tmpfs none /build".to_owned()),
+        ("become root", "$bb unshare -U -r $bb true".to_owned()),
+        ("make a device", "$bb mknod /build/disk b 254 0".to_owned()),
+        ("set a parameter of the kernel", "echo 1 >/proc/sys/kernel/panic".to_owned()),
+        ("signal a process of the machine", format!("$bb kill -0 {pid}")),
+        ("see the processes of the machine", "$bb ps -o args | $bb grep -v grep | $bb grep cargo".to_owned()),
+    ];
+    let lines: Vec<String> = attempts
+        .iter()
+        .map(|(what, attempt)| {
+            let told = format!("then echo 'could {what}'; else echo 'could not {what}'; fi");
+            format!("if ({attempt}) >/dev/null 2>&1; {told} >>/out/made\n")
+        })
+        .collect();
+    let script = lines.concat();
+    let tree = forge(&format!("bb=/bin/busybox\n{script}"), "");
+    let machine = Machine::new();
+    machine.builds(&tree, &[]);
+    let seen = machine.text("made");
+    let expected: Vec<String> = attempts.iter().map(|(what, _)| format!("could not {what}")).collect();
+    assert_eq!(seen.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(fs::read(secret.path()).unwrap(), b"of the machine");
+}
+
+#[test]
+fn a_known_result_is_not_built_again_and_a_changed_input_is() {
+    let script = "/bin/busybox cat /src/a.txt /src/sub/b.txt >/out/made\n";
+    let tree = forge(script, "");
+    let machine = Machine::new();
+    let runs = |said: &str| said.lines().filter(|line| line.starts_with("build ")).count();
+    assert_eq!(runs(&machine.builds(&tree, &[])), 1);
+    assert_eq!(machine.text("made"), "alpha\nbeta\n");
+    assert_eq!(runs(&machine.builds(&tree, &[])), 0);
+    // Nor is anything started: there is no bubblewrap.
+    let output = machine.command(&tree, &[]).env("PATH", "/nowhere").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    tree.edit("modules/forge/forge.star", "\"things\"", "\"other\"");
+    assert_eq!(runs(&machine.builds(&tree, &[])), 0, "what it is called does not matter");
+    tree.write("modules/forge/source/a.txt", "gamma\n");
+    assert_eq!(runs(&machine.builds(&tree, &[])), 1);
+    assert_eq!(machine.text("made"), "gamma\nbeta\n");
+    tree.edit("modules/forge/forge.star", "\"-eu\"", "\"-eux\"");
+    assert_eq!(runs(&machine.builds(&tree, &[])), 1);
+    // What is damaged is made again.
+    for entry in fs::read_dir(machine.cache.path().join("rick/files")).unwrap() {
+        fs::write(entry.unwrap().path(), "").unwrap();
+    }
+    assert_eq!(runs(&machine.builds(&tree, &[])), 1);
+    assert_eq!(machine.text("made"), "gamma\nbeta\n");
+}
+
+#[test]
+fn what_is_not_the_same_twice_is_named() {
+    let machine = Machine::new();
+    let script = "bb=/bin/busybox\n$bb mkdir /out/made\necho same >/out/made/a\n$bb date +%s >/out/made/b\n";
+    let tree = forge(script, "");
+    machine.builds(&tree, &[]);
+    let said = machine.fails(&tree, &["--rebuild"]);
+    assert!(said.contains("the build `things` does not make the same each time"), "{said}");
+    assert!(said.contains("`/out/made/b` differs") && !said.contains("made/a`"), "{said}");
+    assert!(said.contains("forge.star:"), "{said}");
+    describe(&tree, &script.replace("date +%s", "echo $SOURCE_DATE_EPOCH"), "");
+    let said = machine.builds(&tree, &["--rebuild"]);
+    assert_eq!(said.lines().filter(|line| line.starts_with("build things")).count(), 2, "{said}");
+}
+
+#[test]
+fn a_build_that_fails_says_so_where_it_stands_and_leaves_nothing() {
+    let machine = Machine::new();
+    let tree = forge("echo 'the oven is cold' >&2\nexit 3\n", "");
+    let said = machine.fails(&tree, &[]);
+    assert!(said.contains("the build `things` failed: exit status: 3"), "{said}");
+    assert!(said.contains("the oven is cold") && said.contains("forge.star:9:"), "{said}");
+    assert!(!machine.bundle().exists());
+    describe(&tree, "echo nothing\n", "");
+    let said = machine.fails(&tree, &[]);
+    assert!(said.contains("did not make `/out/made`"), "{said}");
+    tree.edit("modules/forge/forge.star", "\"/bin/busybox\", \"sh\"", "\"/bin/none\", \"sh\"");
+    assert!(machine.fails(&tree, &[]).contains("/bin/none"));
+    let scratch = fs::read_dir(machine.cache.path().join("rick/scratch")).unwrap();
+    assert_eq!(scratch.count(), 0, "nothing is left of them");
+    // The machine's fault is not the source's.
+    let programs = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/bin/bash", programs.path().join("bash")).unwrap();
+    let output = machine.command(&tree, &[]).env("PATH", programs.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(70));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("`apt install bubblewrap`"), "{said}");
+}
+
+#[test]
+fn links_and_programs_come_out_as_they_were_made() {
+    let script = "bb=/bin/busybox\n$bb mkdir -p /out/made/bin /out/made/empty\n$bb cp $bb /out/made/bin/tool\n\
+        $bb ln -s bin/tool /out/made/tool\n$bb ln -s /etc/passwd /out/made/away\n$bb chmod 4711 /out/made/bin/tool\n$bb chmod 0 /out/made/empty\n";
+    let tree = forge(script, "");
+    let machine = Machine::new();
+    machine.builds(&tree, &[]);
+    let made = machine.unpacked();
+    let tool = fs::symlink_metadata(made.path().join("made/bin/tool")).unwrap();
+    assert_eq!(tool.permissions().mode() & 0o7777, 0o755, "of modes it counts who may execute it");
+    assert_eq!(fs::read_link(made.path().join("made/tool")).unwrap(), Path::new("bin/tool"));
+    assert_eq!(fs::read_link(made.path().join("made/away")).unwrap(), Path::new("/etc/passwd"));
+    assert!(!made.path().join("made/empty").exists());
+}
+
+/// That `/proc` belongs to whoever is root is the one thing that is left out. Directory, user, umask, locale, time zone, order of creation and number of processors are others.
+#[test]
+fn two_machines_make_the_same_bundle() {
+    require_root!();
+    let script = "bb=/bin/busybox\n$bb find /src -type f >/tmp/found\n$bb sort /tmp/found | $bb xargs $bb cat >/out/made\n\
+        $bb env >>/out/made\n$bb nproc >>/out/made\n$bb id >>/out/made\n$bb stat -c '%n %a %u %g' /[!p]* /src/* >>/out/made\n";
+    let (one, other) = (Machine::new(), Machine::new());
+    one.builds(&forge(script, ""), &[]);
+    let tree = forge(script, "");
+    fs::remove_dir_all(tree.path().join("modules/forge/source")).unwrap();
+    tree.write("modules/forge/source/sub/b.txt", "beta\n");
+    tree.write("modules/forge/source/a.txt", "alpha\n");
+    let program = other.cache.path().join("rickbuild");
+    fs::copy(env!("CARGO_BIN_EXE_rickbuild"), &program).unwrap();
+    succeed(Command::new("chown").args(["-R", "65534:65534"]).arg(tree.path()).arg(other.cache.path()));
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"]);
+    command.args(["umask 077; exec taskset -c 0 \"$@\"", "sh"]).arg(program);
+    command.env_clear().env("XDG_CACHE_HOME", other.cache.path()).env("PATH", "/usr/bin:/bin");
+    command.envs([
+        ("LANG", "de_DE.UTF-8"),
+        ("LC_ALL", "tr_TR.UTF-8"),
+        ("TZ", "Pacific/Apia"),
+        ("SOURCE_DATE_EPOCH", "1"),
+    ]);
+    command.arg("--root").arg(tree.path()).args(["e", "-o"]).arg(other.bundle()).current_dir("/");
+    succeed(&mut command);
+    assert_eq!(one.text("made"), other.text("made"));
+    assert!(fs::read(one.bundle()).unwrap() == fs::read(other.bundle()).unwrap());
+}
