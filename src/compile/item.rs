@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::manifest::OnChange;
-pub use build::{Archive, Base, BaseKind, Build, Outside, Source, Tell};
+pub use build::{Archive, Base, BaseKind, Build, MAX_DEPTH, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 
 /// Where a host has its current generation.

@@ -41,6 +41,13 @@ pub fn is_executable(mode: u32) -> bool {
     mode & 0o111 != 0
 }
 
+/// Whether a file that has the one time of them all is as it was written, as far as size and time tell.
+pub fn is_untouched(place: &Path, size: u64) -> bool {
+    place.symlink_metadata().is_ok_and(|there| {
+        there.is_file() && there.len() == size && there.modified().is_ok_and(|time| time == epoch())
+    })
+}
+
 /// A folder of content.
 pub struct Store {
     folder: PathBuf,
@@ -95,9 +102,9 @@ impl Store {
         Ok((digest, size))
     }
 
-    /// Whether the content of a file is there, as far as its size tells.
+    /// Whether the content of a file is there, as far as its size and time tell.
     pub fn has(&self, digest: Digest, executable: bool, size: u64) -> bool {
-        fs::metadata(self.file(digest, executable)).is_ok_and(|there| there.len() == size)
+        is_untouched(&self.file(digest, executable), size)
     }
 
     /// Whether the content of all files of a tree is there.

@@ -61,7 +61,11 @@ fn host(name: &str, with_image: bool) -> Host {
             base: None,
             architecture: Architecture::Amd64,
             codec: Codec::Zstd,
-            layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
+            layers: vec![Layer {
+                at: "whoami".parse().unwrap(),
+                piece,
+                span: Span { file: source("x.star"), start: 0, end: 0 },
+            }],
             settings: Settings { entrypoint: vec!["/whoami".to_owned()], ..Settings::default() },
             annotations: BTreeMap::new(),
         };

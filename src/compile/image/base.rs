@@ -1,6 +1,7 @@
 //! The layers that an image takes over from the one that it stands on.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow};
 use oci_spec::image::Config;
@@ -24,6 +25,8 @@ pub(super) struct Below {
     pub(super) layers: Vec<Packed>,
     /// What a container is like, as far as the image does not say it.
     pub(super) config: Config,
+    /// The file system.
+    pub(super) tree: Option<Rc<Tree>>,
 }
 
 /// Packages have at most this many layers, so that the image on top can have some.
@@ -31,6 +34,11 @@ const MAX_PACKAGE_LAYERS: usize = MAX_LAYERS / 3 * 2;
 
 pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
     let Some(base) = &image.base else { return Ok(Below::default()) };
+    let (layers, config) = layers_below(image, base, maker)?;
+    Ok(Below { layers, config, tree: Some(maker.tree(base, image.architecture)?) })
+}
+
+fn layers_below(image: &Image, base: &Base, maker: &Maker<'_>) -> Result<(Vec<Packed>, Config)> {
     match &base.kind {
         BaseKind::Upstream(reference) => {
             let upstream = maker.upstream(reference, &base.span, image.architecture)?;
@@ -43,14 +51,14 @@ pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
                     None => archive::compress(image.codec, &mut blob.open()?)?,
                 });
             }
-            Ok(Below { layers, config: upstream.config })
+            Ok((layers, upstream.config))
         }
         BaseKind::Image(below) => {
             if below.architecture != image.architecture {
                 return Err(other_processors(base));
             }
             let built = super::build(below, maker)?;
-            Ok(Below { layers: built.layers, config: built.settings })
+            Ok((built.layers, built.settings))
         }
         BaseKind::Debian(packages) => {
             if image.architecture != Architecture::Amd64 {
@@ -65,7 +73,7 @@ pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
             let pack = |held| layer::pack(&entries(held, whole), image.codec, cache.as_ref());
             let packed: Vec<_> = held.par_iter().map(pack).collect();
             let layers = packed.into_iter().collect::<Result<_>>()?;
-            Ok(Below { layers, config: Config::default() })
+            Ok((layers, Config::default()))
         }
     }
 }
@@ -102,7 +110,9 @@ type Held = Vec<(BundlePath, Owner, u32, Option<PayloadFile>)>;
 /// What a layer of packages holds. Where packages say different things of a path, each layer says what is so in the end.
 fn held(paths: &BTreeSet<&str>, whole: &Tree, maker: &Maker<'_>) -> Result<Held> {
     let held = |path: &&str| {
-        let node = whole.get(path)?;
+        // Where another package has a link, this one's directory is where that leads.
+        let path = whole.resolve_parent(path).ok()?;
+        let node = whole.get(&path)?;
         let place = || -> Result<_> {
             let place: BundlePath =
                 path.parse().map_err(|why: String| anyhow!("`/{path}` of a package: {why}"))?;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use oci_spec::image::{Config, ImageConfiguration};
 
 use super::strata::{Form, Stratum};
-use super::{Maker, missing_is_told, not_fetched, strata};
+use super::{Maker, not_fetched, strata, told_at};
 use crate::bundle::digest::Digest;
 use crate::compile::archive::Codec;
 use crate::compile::blob::Blob;
@@ -77,9 +77,9 @@ impl Maker<'_> {
     /// [`Refused`] if one was not fetched; what the machine says.
     pub fn packages(&self, packages: &Packages, span: &Span) -> Result<(Rc<Tree>, Vec<Tree>)> {
         let base = Base { kind: BaseKind::Debian(packages.clone()), span: span.clone() };
-        let (_, whole) = self.tree(&base, Architecture::Amd64)?;
+        let whole = self.tree(&base, Architecture::Amd64)?;
         let strata = self.package_strata(packages)?;
-        let each = strata.chunks(1).map(|one| missing_is_told(&base, strata::tree(one, self.store)));
+        let each = strata.chunks(1).map(|one| told_at(&base, strata::tree(one, self.store)));
         Ok((whole, each.collect::<Result<_>>()?))
     }
 

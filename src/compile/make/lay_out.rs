@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::bundle::digest::Digest;
-use crate::compile::store::{EPOCH, Store, epoch, is_executable};
+use crate::compile::store::{EPOCH, Store, epoch, is_executable, is_untouched};
 use crate::compile::tree::{Kind, Node, Tree};
 
 /// How files come from the store.
@@ -48,13 +48,10 @@ pub(super) fn lay_out(tree: &Tree, store: &Store, folder: &Path, content: Conten
     Ok(())
 }
 
-/// Whether all files of the tree are in `folder`, as far as their sizes tell.
+/// Whether all files of the tree are in `folder`, as far as their sizes and times tell.
 pub(super) fn is_laid_out(tree: &Tree, folder: &Path) -> bool {
     tree.entries().all(|(path, node)| match node.kind {
-        Kind::File { size, .. } => {
-            let there = folder.join(path).symlink_metadata();
-            there.is_ok_and(|there| there.is_file() && there.len() == size)
-        }
+        Kind::File { size, .. } => is_untouched(&folder.join(path), size),
         Kind::Directory | Kind::Link(_) => true,
     })
 }
