@@ -75,6 +75,7 @@ pub fn lower(
         links: out.links,
         units,
         images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
+        pulls: host.quadlets.iter().flat_map(|quadlet| quadlet::pulled(quadlet, images)).collect(),
         programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
         versions: versions::needed(host),
         validations,

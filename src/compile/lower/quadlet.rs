@@ -7,6 +7,7 @@ use crate::bundle::digest::Digest;
 use crate::bundle::names::{Label, UnitName};
 use crate::compile::host::Quadlet;
 use crate::compile::item::Sections;
+use crate::compile::outside::Reference;
 
 /// The keys that may name another Quadlet file.
 const REFERENCES: [&str; 5] = ["Pod", "Network", "Volume", "Image", "Mount"];
@@ -29,6 +30,22 @@ pub(super) fn pin_images(quadlet: &Quadlet, images: &BTreeMap<Label, Digest>) ->
         }
     }
     sections
+}
+
+/// The images of registries that Podman is to have before anything starts, by their digests. What has none is of this host, or another file;
+/// and who says that Podman never pulls has a way of their own.
+pub(super) fn pulled(quadlet: &Quadlet, images: &BTreeMap<Label, Digest>) -> Vec<String> {
+    let sections = pin_images(quadlet, images);
+    let named = sections.iter().filter(|(name, _)| name == "Container" || name == "Image");
+    let pulled = named.filter_map(|(_, entries)| {
+        let last =
+            |wanted: &str| entries.iter().rfind(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+        let value = last("Image").filter(|value| !value.starts_with("localhost/"))?;
+        let reference: Reference = value.parse().ok()?;
+        let name = format!("{}@{}", reference.repository(), reference.digest()?);
+        (last("Pull") != Some("never")).then_some(name)
+    });
+    pulled.collect()
 }
 
 fn own_image(value: &str, images: &BTreeMap<Label, Digest>) -> Option<Digest> {
