@@ -327,3 +327,38 @@ fn images_of_registries_are_pulled_before_a_switch() {
     let status = said(&host.run(&["rick-activate", "status"]));
     assert!(status.contains(&format!("podman lacks the image 127.0.0.1:{port}/it@{digest}")), "{status}");
 }
+
+/// With `registry_images = "embedded"` a host needs no registry: what containers run comes in the bundle.
+#[test]
+fn images_of_registries_can_come_in_the_bundle() {
+    require_hosts!();
+    let host = host("lab");
+    for format in ["oci", "v2s2"] {
+        let hub = Hub::start();
+        let _made = push_an_image(&hub, format);
+        let image = format!("{}/it:1", hub.host());
+        let container = format!(
+            "{{\"Image\": \"{image}\", \"Network\": \"none\", \"User\": \"33\", \"Exec\": \"cat /etc/changed/e\"}}"
+        );
+        let mut tree = lab(&format!(
+            "        quadlet(\"once.container\", {{\"Container\": {container}, \
+             \"Service\": {{\"Type\": \"oneshot\", \"RemainAfterExit\": True}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n"
+        ));
+        tree.edit(
+            "environments/lab.star",
+            "environment(name = \"lab\"",
+            "environment(registry_images = \"embedded\", name = \"lab\"",
+        );
+        tree.lock(&["--insecure-registry", &hub.host()]);
+        drop(hub);
+        let text = activate(&host, &tree, "lab");
+        assert!(text.lines().any(|line| line.starts_with("load")) && !text.contains("pull "), "{text}");
+        assert!(said_by(&host, "once.service").ends_with("new"));
+        assert!(again(&host).contains("nothing to do"));
+        let shown = String::from_utf8(tree.rickbuild(&["show", "lab"]).stdout).unwrap();
+        let name = image.trim_end_matches(":1");
+        assert!(shown.contains(&format!("Image={name}@sha256:")) && shown.contains("Pull=never"), "{shown}");
+        host.ok(&["rick-activate", "rollback", "0"]);
+        host.sh("podman rmi --all --force >/dev/null");
+    }
+}

@@ -155,11 +155,24 @@ fn check_image_name(name: &str) -> Result<()> {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
     };
-    let good =
-        name.strip_prefix("localhost/").and_then(|rest| rest.split_once(':')).is_some_and(|(app, tag)| {
-            app.split('/').all(|app| part(app, &['.', '_', '-'])) && part(tag, &['.', '_', '-'])
-        });
+    let good = name.rsplit_once(':').is_some_and(|(repository, tag)| {
+        let (registry, path) = repository.split_once('/').unwrap_or_default();
+        is_registry(registry)
+            && path.split('/').all(|app| part(app, &['.', '_', '-']))
+            && part(tag, &['.', '_', '-'])
+    });
     if good { Ok(()) } else { refuse!("`{}` is no image name: `localhost/NAME:TAG` is", name.escape_debug()) }
+}
+
+/// Named so that nobody takes it for the beginning of a path: `localhost`, or with a dot or a port.
+fn is_registry(name: &str) -> bool {
+    let (host, port) = name.split_once(':').unwrap_or((name, "0"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+    (host == "localhost" || name.contains(['.', ':']))
+        && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && host.chars().all(plain)
+        && !port.is_empty()
+        && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// It becomes an argument of podman, which must take it for nothing else, nor ask any registry but the one that is named.
@@ -170,13 +183,7 @@ fn check_pull(name: &str) -> Result<()> {
     };
     let good = name.split_once("@sha256:").is_some_and(|(repository, digest)| {
         let (registry, path) = repository.split_once('/').unwrap_or_default();
-        let (host, port) = registry.split_once(':').unwrap_or((registry, "0"));
-        let named = host == "localhost" || host.contains('.') || registry.contains(':');
-        named
-            && plain(host)
-            && port.bytes().all(|b| b.is_ascii_digit())
-            && path.split('/').all(plain)
-            && Digest::from_hex(digest).is_some()
+        is_registry(registry) && path.split('/').all(plain) && Digest::from_hex(digest).is_some()
     });
     if good { Ok(()) } else { refuse!("`{}` is no image of a registry by its digest", name.escape_debug()) }
 }

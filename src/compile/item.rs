@@ -18,12 +18,14 @@ pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 pub const CURRENT: &str = "/var/lib/rick/current";
 
 /// An evaluated environment: plain data, nothing of the language left in it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The environment's name.
     pub environment: String,
     /// Its hosts, in the order of the source.
     pub hosts: Vec<Host>,
+    /// The images of registries that containers run come in the bundle.
+    pub embeds: bool,
     /// The texts of the files that were loaded.
     pub sources: Sources,
 }

@@ -43,6 +43,7 @@ fn host(name: &str, with_image: bool) -> Host {
         type_drop_ins: vec![],
         quadlets: vec![],
         images: BTreeMap::new(),
+        embedded: BTreeMap::new(),
         probes: vec![],
         validations: vec![],
         programs: BTreeMap::new(),

@@ -1,21 +1,26 @@
 //! The layers that an image takes over from the one that it stands on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow};
 use oci_spec::image::Config;
 use rayon::prelude::*;
 
+use super::Built;
 use super::cache::Cache;
 use super::layer;
 use super::place::{Content, Entries, Entry};
+use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
-use crate::compile::archive::{self, Packed};
+use crate::compile::archive::{self, Codec, Packed};
+use crate::compile::blob::Blob;
 use crate::compile::host::{Architecture, Base, BaseKind, Image, MAX_LAYERS};
-use crate::compile::make::{Maker, other_processors};
+use crate::compile::make::{Maker, Stored, Upstream, other_processors};
+use crate::compile::outside::Reference;
 use crate::compile::owner::Owner;
 use crate::compile::payload::PayloadFile;
+use crate::compile::source::Span;
 use crate::compile::tree::{Kind, Tree};
 
 /// What stands below an image's own layers.
@@ -42,15 +47,7 @@ fn layers_below(image: &Image, base: &Base, maker: &Maker<'_>) -> Result<(Vec<Pa
     match &base.kind {
         BaseKind::Upstream(reference) => {
             let upstream = maker.upstream(reference, &base.span, image.architecture)?;
-            let mut layers = Vec::new();
-            for (stored, diff_id) in upstream.layers {
-                let blob = maker.fetched(stored.digest, reference, &base.span)?;
-                layers.push(match stored.codec {
-                    Some(codec) => Packed { blob, codec, diff_id },
-                    // Registries and tools make something else of layers that are not compressed, and not all the same.
-                    None => archive::compress(image.codec, &mut blob.open()?)?,
-                });
-            }
+            let layers = layers_of(&upstream, reference, &base.span, image.codec, maker)?;
             Ok((layers, upstream.config))
         }
         BaseKind::Image(below) => {
@@ -76,6 +73,33 @@ fn layers_below(image: &Image, base: &Base, maker: &Maker<'_>) -> Result<(Vec<Pa
             Ok((layers, Config::default()))
         }
     }
+}
+
+/// An image of a registry as a bundle has it: with the configuration that it has there, and its layers.
+pub(super) fn embedded(reference: &Reference, place: &Span, maker: &Maker<'_>) -> Result<Built> {
+    let upstream = maker.upstream(reference, place, Architecture::OF_HOSTS)?;
+    let layers = layers_of(&upstream, reference, place, Codec::Zstd, maker)?;
+    let config = maker.fetched(upstream.config_digest, reference, place)?;
+    let manifest = Blob::of(super::manifest(&BTreeMap::new(), &config, &layers)?);
+    Ok(Built { manifest, config, layers, settings: upstream.config })
+}
+
+fn layers_of(
+    upstream: &Upstream,
+    reference: &Reference,
+    place: &Span,
+    codec: Codec,
+    maker: &Maker<'_>,
+) -> Result<Vec<Packed>> {
+    let layer = |(stored, diff_id): &(Stored, Digest)| {
+        let blob = maker.fetched(stored.digest, reference, place)?;
+        match stored.codec {
+            Some(codec) => Ok(Packed { blob, codec, diff_id: *diff_id }),
+            // Registries and tools make something else of layers that are not compressed, and not all the same.
+            None => Ok(archive::compress(codec, &mut blob.open()?)?),
+        }
+    };
+    upstream.layers.iter().map(layer).collect()
 }
 
 /// The paths of each layer, lowest first: a package that is large has its own, and all small ones have one together.
@@ -141,7 +165,6 @@ fn entries<'a>(held: &'a Held, whole: &'a Tree) -> Entries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::digest::Digest;
     use crate::compile::tree::{Change, Node};
 
     fn package(name: &str, size: u64) -> Tree {

@@ -25,7 +25,6 @@ use super::host::{Host, Image, MAX_LAYERS, Piece};
 use super::make::Maker;
 use super::members::Members;
 use crate::bundle::digest::Digest;
-use crate::bundle::names::Label;
 use crate::bundle::oci::{self, Descriptor, Manifest};
 use cache::Cache;
 
@@ -45,11 +44,11 @@ pub struct Built {
     pub settings: Config,
 }
 
-/// The images of a host.
-pub type Images = BTreeMap<Label, Built>;
+/// The images of a host, as Quadlet files name them: `localhost/NAME`, or an image of a registry.
+pub type Images = BTreeMap<String, Built>;
 
 /// What [`super::lower::lower`] needs to know of them.
-pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
+pub fn digests(images: &Images) -> BTreeMap<String, Digest> {
     images.iter().map(|(name, built)| (name.clone(), built.manifest.digest)).collect()
 }
 
@@ -58,11 +57,15 @@ pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
 /// # Errors
 /// [`Refused`] if something cannot be built, a payload that changed since it was hashed, a full disk.
 pub fn build_all(host: &Host, maker: &Maker<'_>) -> anyhow::Result<Images> {
-    let build = |(name, image): (&Label, &Image)| {
-        let built = build(image, maker);
-        Ok((name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?))
-    };
-    host.images.iter().map(build).collect()
+    let own = host.images.iter().map(|(name, image)| {
+        let built = build(image, maker).with_context(|| format!("cannot build the image `{name}`"))?;
+        Ok((format!("localhost/{name}"), built))
+    });
+    let embedded = host.embedded.iter().map(|(name, (reference, place))| {
+        let built = base::embedded(reference, place, maker);
+        Ok((name.clone(), built.with_context(|| format!("cannot embed the image `{name}`"))?))
+    });
+    own.chain(embedded).collect()
 }
 
 /// Builds an image, and all that it is made of.
@@ -98,18 +101,22 @@ fn build_anew(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
     }
     let settings = config::over(below.config, &image.settings);
     let config = Blob::of(config::render(image.architecture, &settings, &layers)?);
-    let manifest = Blob::of(manifest(image, &config, &layers)?);
+    let manifest = Blob::of(manifest(&image.annotations, &config, &layers)?);
     Ok(Built { manifest, config, layers, settings })
 }
 
-fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+fn manifest(
+    annotations: &BTreeMap<String, String>,
+    config: &Blob,
+    layers: &[Packed],
+) -> anyhow::Result<Vec<u8>> {
     Ok(oci::canonical_json(&Manifest {
         schema_version: 2,
         media_type: oci::MANIFEST.to_owned(),
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, config),
         layers: layers.iter().map(|layer| descriptor(layer.codec.layer(), &layer.blob)).collect(),
-        annotations: image.annotations.clone(),
+        annotations: annotations.clone(),
     })?)
 }
 

@@ -27,6 +27,8 @@ pub struct Upstream {
     pub layers: Vec<(Stored, Digest)>,
     /// What a container of it is like.
     pub config: Config,
+    /// The blob that says so.
+    pub config_digest: Digest,
 }
 
 /// A layer as a registry has it.
@@ -111,7 +113,8 @@ impl Maker<'_> {
                 }
             }
         };
-        let config = read(manifest.config)?;
+        let config_digest = manifest.config;
+        let config = read(config_digest)?;
         if !upstream::is_for(&config, architecture) {
             return Err(for_others(reference, span, architecture));
         }
@@ -123,7 +126,7 @@ impl Maker<'_> {
             let diff_id = diff_id.strip_prefix("sha256:").and_then(Digest::from_hex).with_context(damaged)?;
             layers.push((Stored { digest: *digest, codec: codec_of(media_type)? }, diff_id));
         }
-        Ok(Upstream { layers, config: config.config().clone().unwrap_or_default() })
+        Ok(Upstream { layers, config: config.config().clone().unwrap_or_default(), config_digest })
     }
 
     /// The bytes of a layer that was fetched.
