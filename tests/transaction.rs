@@ -119,10 +119,10 @@ fn a_switch_goes_on_without_the_one_who_called() {
     wait_for("b", || host.property("b.service", "ActiveState") == "activating");
     host.ok(&["pkill", "--signal=HUP", "--full", "^rick-activate /root/bundle.tar"]);
     host.ok(&["pkill", "--signal=KILL", "systemd-run"]);
-    session.wait().unwrap();
     let second = run(&host, &[]);
     assert!(ends_with(&second, 1).contains("another rick-activate is running"));
     host.ok(&["touch", "/run/go-on"]);
+    session.wait().unwrap();
     wait_for("the end of the switch", || !is_under_way(&host));
     assert_eq!(host.property("b.service", "ActiveState"), "active");
     assert_eq!(current(&host), "gens/2");
