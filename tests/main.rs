@@ -21,6 +21,7 @@ mod lock;
 mod looking;
 mod model;
 mod policy;
+mod provenance;
 mod refusals;
 mod registry;
 mod support;

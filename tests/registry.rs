@@ -40,7 +40,7 @@ impl Scene {
 
     fn publish(&self, tree: &Tree, environment: &str, more: &[&str]) -> Output {
         let to = self.at(":stable");
-        let arguments = [&["publish", environment, &to, "--insecure"], more].concat();
+        let arguments = [&["publish", environment, &to, "--insecure", "--no-provenance"], more].concat();
         rickbuild(self.registry.network, tree, self.home.path(), &arguments)
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::OnChange;
 pub use build::{Archive, Base, BaseKind, Build, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
@@ -18,7 +19,7 @@ pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 pub const CURRENT: &str = "/var/lib/rick/current";
 
 /// An evaluated environment: plain data, nothing of the language left in it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Evaluation {
     /// The environment's name.
     pub environment: String,
@@ -26,6 +27,8 @@ pub struct Evaluation {
     pub hosts: Vec<Host>,
     /// The texts of the files that were loaded.
     pub sources: Sources,
+    /// The digest of each of these files.
+    pub read: BTreeMap<SourcePath, Digest>,
 }
 
 impl Evaluation {

@@ -144,6 +144,8 @@ struct Rule {
 struct Book {
     seen: Mutex<Vec<Seen>>,
     rules: Mutex<Vec<Rule>>,
+    /// The place where passes are to be had, without one of which nobody comes in.
+    gate: Mutex<Option<String>>,
 }
 
 /// What stands in front of a registry.
@@ -173,6 +175,11 @@ impl Proxy {
     /// Has something go wrong that many times, where the path holds this text.
     pub(crate) fn breaks(&self, method: &'static str, path: &str, times: usize, fault: &Fault) {
         lock(&self.book.rules).push(Rule { method, path: path.to_owned(), times, fault: fault.clone() });
+    }
+
+    /// Lets nobody in without a pass, which is to be had for any name and password: as the registries of the large forges do.
+    pub(crate) fn wants_passes(&self) {
+        *lock(&self.book.gate) = Some(format!("http://127.0.0.1:{}/token", self.port));
     }
 
     /// Nothing goes wrong any more, and nothing was asked.
@@ -230,6 +237,9 @@ fn pass_on(mut client: TcpStream, upstream: u16, book: &Book) -> std::io::Result
             seen.received += received;
         }
     };
+    if let Some(answer) = lock(&book.gate).as_ref().and_then(|realm| at_the_gate(&head, realm)) {
+        return refuse(client, &head, rest.len(), &answer);
+    }
     if let Some(Fault::Answer(answer)) = fault {
         return refuse(client, &head, rest.len(), answer);
     }
@@ -267,6 +277,29 @@ fn pass_on(mut client: TcpStream, upstream: u16, book: &Book) -> std::io::Result
         let _ = client.shutdown(Shutdown::Both);
         answered
     })
+}
+
+/// What is answered to somebody without a pass, or who asks for one.
+fn at_the_gate(head: &str, realm: &str) -> Option<String> {
+    let has = |what: &str| {
+        head.lines().any(|line| line.to_lowercase().starts_with(&format!("authorization: {what}")))
+    };
+    let answer = |status: &str, more: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let asks_for_one = head.split(' ').nth(1).is_some_and(|path| path.starts_with("/token?"));
+    match (asks_for_one, has("basic "), has("bearer a-pass")) {
+        (true, true, _) => Some(answer("200 OK", "", r#"{"token": "a-pass"}"#)),
+        (false, _, true) => None,
+        _ => Some(answer(
+            "401 Unauthorized",
+            &format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"gate\"\r\n"),
+            "{}",
+        )),
+    }
 }
 
 fn answer(

@@ -100,9 +100,7 @@ pub(crate) trait Fallible {
 
 impl Fallible for Outcome {
     fn failed(finding: Finding) -> Self {
-        let evaluation =
-            Evaluation { environment: String::new(), hosts: Vec::new(), sources: Sources::default() };
-        Self { evaluation, findings: vec![finding], complete: false }
+        Self { evaluation: Evaluation::default(), findings: vec![finding], complete: false }
     }
 }
 
@@ -121,7 +119,7 @@ fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
     let (name, hosts, complete) = hosts.unwrap_or_default();
     let errors = session.findings.iter().any(|finding| finding.severity == Severity::Error);
     Outcome {
-        evaluation: Evaluation { environment: name, hosts, sources: session.sources },
+        evaluation: Evaluation { environment: name, hosts, sources: session.sources, read: session.read },
         findings: session.findings,
         complete: complete || !errors,
     }
@@ -139,6 +137,7 @@ fn open(root: &Path, trail: Trail) -> Result<Session, Box<Finding>> {
         globals,
         prelude,
         sources: Sources::default(),
+        read: BTreeMap::new(),
         indexes: BTreeMap::new(),
         modules: BTreeMap::new(),
         loading: Vec::new(),

@@ -195,7 +195,12 @@ impl Bench {
             span: span("environments/test.star", 0, 18),
             services: self.services,
         };
-        Evaluation { environment: "test".into(), hosts: vec![host], sources: Sources(self.sources) }
+        Evaluation {
+            environment: "test".into(),
+            hosts: vec![host],
+            sources: Sources(self.sources),
+            ..Evaluation::default()
+        }
     }
 
     /// With what `rick.lock` says.
