@@ -30,3 +30,4 @@ mod third_party;
 mod tools;
 mod transaction;
 mod try_out;
+mod workflows;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::hub::Hub;
 use crate::support::lab::{describe, lab, said};
-use crate::support::registry::{Fault, Network, Proxy, Registry};
+use crate::support::registry::{Fault, Keys, Network, Proxy, Registry};
 use crate::support::web::{Answer, Web};
 use crate::support::{require_root, root, source, source::Tree};
 
@@ -545,11 +545,8 @@ fn names_and_passwords_are_those_that_skopeo_has() {
     );
 
     // By name and password itself.
-    let hash = "lab:$2b$04$kcDGbXrLzoOcjXJBWsC./ORbkAs.P1242Qn9gTkBGJdRGSy..JH/i\n";
-    fs::write(scene.home.path().join("htpasswd"), hash).unwrap();
-    let path = scene.home.path().join("htpasswd");
-    let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}", path.display());
-    scene.registry = Registry::start(Network::MACHINE, "", &auth);
+    let keys = Keys::make();
+    scene.registry = Registry::start(Network::MACHINE, "", &keys.password());
     scene.proxy = Proxy::before(&scene.registry);
     let file = login(&scene);
     let output = scene.publish(&["--authfile", &file]);

@@ -99,6 +99,42 @@ fn wait_for_port(network: Network, port: u16) {
     }
 }
 
+/// An authority, and a certificate by it for a registry on loopback.
+pub(crate) struct Keys {
+    dir: TempDir,
+}
+
+impl Keys {
+    pub(crate) fn make() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"
+            cd "$1"
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
+                -keyout authority.key -out authority.crt
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=registry -keyout server.key -out server.csr
+            openssl x509 -req -in server.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 2 \
+                -extfile <(printf 'subjectAltName = IP:127.0.0.1') -out server.crt"#;
+        let output = Command::new("bash").args(["-euc", script, "-"]).arg(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+    /// Lines of a registry's `http` that has the certificate.
+    pub(crate) fn tls(&self) -> String {
+        format!("  tls:\n    certificate: {}\n    key: {}", self.path("server.crt"), self.path("server.key"))
+    }
+
+    /// Lines of a registry that lets in `lab` with the password `open sesame`, and nobody else.
+    pub(crate) fn password(&self) -> String {
+        let hash = "lab:$2b$04$kcDGbXrLzoOcjXJBWsC./ORbkAs.P1242Qn9gTkBGJdRGSy..JH/i\n";
+        fs::write(self.path("htpasswd"), hash).unwrap();
+        format!("auth:\n  htpasswd:\n    realm: test\n    path: {}", self.path("htpasswd"))
+    }
+}
+
 /// What was asked, and how it went.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
