@@ -14,7 +14,7 @@ use crate::support::hub::Hub;
 use crate::support::lab::{describe, lab, said};
 use crate::support::registry::{Fault, Keys, Network, Proxy, Registry};
 use crate::support::web::{Answer, Web};
-use crate::support::{require_root, root, source, source::Tree};
+use crate::support::{require_programs, require_root, root, source, source::Tree};
 
 const ALWAYS: usize = usize::MAX;
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -99,6 +99,34 @@ fn the_statement_names_exactly_the_files_that_were_read() {
         assert_eq!(read(&documents(&tree, "lab").0), expected);
         tree.write(path, &text);
     }
+}
+
+/// Seen from outside: the files of the tree that the program and its children open.
+#[test]
+fn no_file_is_opened_that_the_statement_does_not_name() {
+    require_programs!("strace");
+    let (tree, log) = (source::whole(), tempfile::NamedTempFile::new().unwrap());
+    tree.lay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("rick.lock"));
+    let root = tree.path().canonicalize().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["--follow-forks", "--quiet=all", "--trace=open,openat", "--successful-only", "--output"]);
+    command.arg(log.path()).arg(env!("CARGO_BIN_EXE_rickbuild")).arg("--root").arg(&root);
+    let output = command
+        .args(["provenance", "homelab", "--slsa"])
+        .env_remove("HOME")
+        .env_remove("XDG_CACHE_HOME")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let log = fs::read_to_string(log.path()).unwrap();
+    let calls = log.lines().filter(|line| !line.contains("O_DIRECTORY"));
+    let opened = calls.filter_map(|line| Path::new(line.split('"').nth(1)?).strip_prefix(&root).ok());
+    let mut opened: BTreeSet<String> = opened.map(|path| path.display().to_string()).collect();
+    // Its entries that count are named, each by itself.
+    assert!(opened.remove("rick.lock"));
+    let named = read(&serde_json::from_slice(&output.stdout).unwrap());
+    let named: BTreeSet<String> = named.into_keys().filter(|name| !name.contains(':')).collect();
+    assert_eq!(opened, named);
 }
 
 #[test]

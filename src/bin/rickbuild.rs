@@ -128,7 +128,7 @@ enum Command {
     ///
     /// What the registry has is not sent again, a broken transfer goes on with the blob at which it broke, and the tag moves last. At the end
     /// stand the names that never change: of the whole, and of each host's build. Hosts activate any of them with
-    /// `rick-activate oci://…`.
+    /// `rick-activate oci://…`. To each is attached what `rickbuild provenance` prints, which needs curl.
     Publish {
         /// The environment: the name of a file in environments/, without `.star`
         environment: String,

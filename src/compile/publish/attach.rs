@@ -46,10 +46,9 @@ pub(super) fn attach(
 ) -> Result<Vec<Attached>> {
     let mut work = || -> Result<Vec<Attached>> {
         let documents = documents(provenance, index)?;
-        let web = patiently(|why, pause| told(News::Again(why, pause)), || Web::open(to))?;
         let mut attached = Vec::new();
         for subject in subjects {
-            attached.extend(attach_to(*subject, &documents, to, &web, told)?);
+            attached.extend(attach_to(*subject, &documents, to, told)?);
         }
         Ok(attached)
     };
@@ -85,9 +84,10 @@ fn attach_to(
     digest: Digest,
     documents: &[Document],
     to: &Origin,
-    web: &Web<'_>,
     told: &mut dyn FnMut(News<'_>),
 ) -> Result<Vec<Attached>> {
+    // Anew for each: a pass may be good for a minute.
+    let web = patiently(|why, pause| told(News::Again(why, pause)), || Web::open(to))?;
     let mut again = |work: &mut dyn FnMut() -> Result<Option<Vec<u8>>, Trouble>| {
         patiently(|why, pause: Duration| told(News::Again(why, pause)), work)
     };
