@@ -1,14 +1,17 @@
 //! Images that stand on others, and builds whose root is one: of packages of Debian, and of a registry.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+use rick::bundle::digest::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::docs;
 use crate::support::hub::Hub;
-use crate::support::lab::{activate, host, lab};
+use crate::support::lab::{activate, again, host, lab, push, said};
+use crate::support::registry::{Network, Registry};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
@@ -141,6 +144,15 @@ fn packages_of_debian_are_layers_of_their_own_and_run() {
 
 /// An image in a registry as another tool makes it: umoci writes layers that hide files, replace directories and name a file twice.
 fn push_an_image(registry: &Hub, format: &str) -> TempDir {
+    let folder = make_an_image();
+    let mut copy = Command::new("skopeo");
+    copy.args(["copy", "--quiet", "--dest-tls-verify=false", "--format", format]);
+    copy.arg(format!("oci:{}:it", folder.path().join("layout").display()));
+    succeed(copy.arg(format!("docker://{}/it:1", registry.host())));
+    folder
+}
+
+fn make_an_image() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path).display().to_string();
     let (image, root) = (at("layout") + ":it", folder.path().join("bundle/rootfs"));
@@ -173,9 +185,6 @@ fn push_an_image(registry: &Hub, format: &str) -> TempDir {
     ]);
     fs::remove_dir_all(folder.path().join("bundle")).unwrap();
     umoci(&["unpack", "--image", &image, &at("bundle")]);
-    let mut copy = Command::new("skopeo");
-    copy.args(["copy", "--quiet", "--dest-tls-verify=false", "--format", format, &format!("oci:{image}")]);
-    succeed(copy.arg(format!("docker://{}/it:1", registry.host())));
     folder
 }
 
@@ -246,6 +255,109 @@ fn images_of_registries_are_bases_roots_and_sources() {
             (&config[0]["Config"]["User"], config[0]["RootFS"]["Layers"].as_array().unwrap().len()),
             (&Value::from("33"), 6)
         );
+        host.ok(&["rick-activate", "rollback", "0"]);
+        host.sh("podman rmi --all --force >/dev/null");
+    }
+}
+
+/// The image in an index beside none other, as registries have it for many processors; the index' digest.
+fn push_an_index(network: Network, port: u16) -> String {
+    let made = make_an_image();
+    let layout = made.path().join("layout");
+    let mut index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let mut entry = index["manifests"][0].clone();
+    entry["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
+    entry.as_object_mut().unwrap().remove("annotations");
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let all =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": [entry]}).to_string();
+    let digest = Digest::of(all.as_bytes());
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), &all).unwrap();
+    index["manifests"] = serde_json::json!([{"mediaType": media_type, "digest": digest.to_string(), "size": all.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "all"}}]);
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let mut skopeo = network.command(Path::new("skopeo"));
+    skopeo.args(["copy", "--quiet", "--all", "--preserve-digests", "--dest-tls-verify=false"]);
+    skopeo.arg(format!("oci:{}:all", layout.display()));
+    succeed(skopeo.arg(format!("docker://127.0.0.1:{port}/it:1")));
+    digest.to_string()
+}
+
+/// What containers run of registries is there before anything stops; if it cannot be had, nothing is changed.
+#[test]
+fn images_of_registries_are_pulled_before_a_switch() {
+    require_hosts!();
+    let host = host("lab");
+    let mut registry = Registry::start(Network::of(&host), "", "");
+    let port = registry.port;
+    let digest = push_an_index(Network::of(&host), port);
+    let trusted = format!("[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n");
+    host.sh("mkdir -p /etc/containers/registries.conf.d");
+    host.write("/etc/containers/registries.conf.d/test.conf", trusted);
+    let runs = |image: &str| {
+        format!(
+            "        quadlet(\"runs.container\", {{\"Container\": {{\"Image\": \"{image}\", \"User\": \"33\", \"Network\": \"none\", \"Exec\": \"sleep 1000\"}}, \
+             \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n"
+        )
+    };
+    let tree = lab(&runs(&format!("127.0.0.1:{port}/it:1")));
+    tree.write("rick.lock", &format!("version = 1\n\n[images]\n\"127.0.0.1:{port}/it:1\" = \"{digest}\"\n"));
+
+    // The registry is down: refused, and the host is as it was.
+    registry.stop();
+    push(&host, &tree, "lab");
+    let refused = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    let text = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("podman cannot pull `127.0.0.1:{port}/it@{digest}`")), "{text}");
+    assert!(!host.run(&["test", "-e", "/var/lib/rick/current"]).status.success(), "{text}");
+
+    registry.go_on();
+    let text = activate(&host, &tree, "lab");
+    let line = |begin: &str| {
+        text.lines().position(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{text}"))
+    };
+    assert!(line("pull") < line("commit"), "{text}");
+    assert_eq!(host.property("runs.service", "ActiveState"), "active");
+    // It is there now, whoever is asked.
+    registry.stop();
+    assert!(again(&host).contains("nothing to do"));
+    host.sh("systemctl stop runs.service; podman rm --force --all; systemctl start runs.service");
+    host.sh("systemctl stop runs.service; podman rmi --force --all");
+    let status = said(&host.run(&["rick-activate", "status"]));
+    assert!(status.contains(&format!("podman lacks the image 127.0.0.1:{port}/it@{digest}")), "{status}");
+}
+
+/// With `registry_images = "embedded"` a host needs no registry: what containers run comes in the bundle.
+#[test]
+fn images_of_registries_can_come_in_the_bundle() {
+    require_hosts!();
+    let host = host("lab");
+    for format in ["oci", "v2s2"] {
+        let hub = Hub::start();
+        let _made = push_an_image(&hub, format);
+        let image = format!("{}/it:1", hub.host());
+        let container = format!(
+            "{{\"Image\": \"{image}\", \"Network\": \"none\", \"User\": \"33\", \"Exec\": \"cat /etc/changed/e\"}}"
+        );
+        let mut tree = lab(&format!(
+            "        quadlet(\"once.container\", {{\"Container\": {container}, \
+             \"Service\": {{\"Type\": \"oneshot\", \"RemainAfterExit\": True}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n"
+        ));
+        tree.edit(
+            "environments/lab.star",
+            "environment(name = \"lab\"",
+            "environment(registry_images = \"embedded\", name = \"lab\"",
+        );
+        tree.lock(&["--insecure-registry", &hub.host()]);
+        drop(hub);
+        let text = activate(&host, &tree, "lab");
+        assert!(text.lines().any(|line| line.starts_with("load")) && !text.contains("pull "), "{text}");
+        assert!(said_by(&host, "once.service").ends_with("new"));
+        assert!(again(&host).contains("nothing to do"));
+        let shown = String::from_utf8(tree.rickbuild(&["show", "lab"]).stdout).unwrap();
+        let name = image.trim_end_matches(":1");
+        assert!(shown.contains(&format!("Image={name}@sha256:")) && shown.contains("Pull=never"), "{shown}");
         host.ok(&["rick-activate", "rollback", "0"]);
         host.sh("podman rmi --all --force >/dev/null");
     }

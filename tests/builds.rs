@@ -171,7 +171,7 @@ bb=/bin/busybox
          1000\n1000\nrick\n0022\n1\n/build\n\
          1\n0\n\
          /script 444 1000 315532800\n/src 755 1000 315532800\n/src/a.txt 444 1000 315532800\n/src/sub 755 1000 315532800\n/src/sub/b.txt 444 1000 315532800\n\
-         4\n\
+         3\n\
          root:x:0:0::/:"
     );
     assert_eq!(fds, "0\n1\n2\n3\n", "the directory that is listed, and nothing of ours");
@@ -205,18 +205,41 @@ fn no_attempt_to_escape_succeeds() {
         ("set a parameter of the kernel", "echo 1 >/proc/sys/kernel/panic".to_owned()),
         ("signal a process of the machine", format!("$bb kill -0 {pid}")),
         ("see the processes of the machine", "$bb ps -o args | $bb grep -v grep | $bb grep cargo".to_owned()),
+        (
+            "read what rickbuild was told",
+            "$bb grep -aq s3cr3t /proc/1/environ /proc/1/cmdline /proc/self/environ".to_owned(),
+        ),
+        ("read what its options were", "$bb grep -aq ro-bind /proc/1/cmdline".to_owned()),
+        ("see keys of the caller", "$bb grep . /proc/keys".to_owned()),
+        ("write the folder of devices", "echo x >/dev/new".to_owned()),
+        (
+            "hear what the caller does not hear",
+            "$bb grep -q 'SigIgn:.*[13579bdf]$' /proc/1/status".to_owned(),
+        ),
     ];
     let lines: Vec<String> = attempts
         .iter()
         .map(|(what, attempt)| {
             let told = format!("then echo 'could {what}'; else echo 'could not {what}'; fi");
-            format!("if ({attempt}) >/dev/null 2>&1; {told} >>/out/made\n")
+            // What is no command says nothing of what it would have been able to.
+            let missing = format!("if $bb grep 'not found' /tmp/said; then echo 'did not try to {what}'; fi");
+            format!("if ({attempt}) >/tmp/said 2>&1; {told} >>/out/made\n{missing} >>/out/made\n")
         })
         .collect();
     let script = lines.concat();
     let tree = forge(&format!("bb=/bin/busybox\n{script}"), "");
     let machine = Machine::new();
-    machine.builds(&tree, &[]);
+    // Signals ignored, a descriptor open, and variables that shells read.
+    let mut command = Command::new("bash");
+    command.args([
+        "-c",
+        "trap '' HUP TERM; exec 77</etc/passwd; env TOKEN=s3cr3t BASH_ENV=/dev/full SHELLOPTS=xtrace \"$@\"",
+        "bash",
+    ]);
+    let inner = machine.command(&tree, &[]);
+    command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    succeed(&mut command);
     let seen = machine.text("made");
     let expected: Vec<String> = attempts.iter().map(|(what, _)| format!("could not {what}")).collect();
     assert_eq!(seen.lines().collect::<Vec<_>>(), expected);
@@ -242,12 +265,22 @@ fn a_known_result_is_not_built_again_and_a_changed_input_is() {
     assert_eq!(machine.text("made"), "gamma\nbeta\n");
     tree.edit("modules/forge/forge.star", "\"-eu\"", "\"-eux\"");
     assert_eq!(runs(&machine.builds(&tree, &[])), 1);
-    // What is damaged is made again.
-    for entry in fs::read_dir(machine.cache.path().join("rick/files")).unwrap() {
-        fs::write(entry.unwrap().path(), "").unwrap();
+    // What is damaged is made again, also if it has its size.
+    for damaged in [|_| Vec::new(), |size| vec![b'x'; size]] {
+        for entry in fs::read_dir(machine.cache.path().join("rick/files")).unwrap() {
+            let path = entry.unwrap().path();
+            let size = fs::read(&path).unwrap().len();
+            fs::write(path, damaged(size)).unwrap();
+        }
+        for folder in ["layers", "blobs"] {
+            fs::remove_dir_all(machine.cache.path().join("rick").join(folder)).unwrap();
+        }
+        for _ in 0..3 {
+            let _ = machine.rickbuild(&tree, &[]);
+        }
+        machine.builds(&tree, &[]);
+        assert_eq!(machine.text("made"), "gamma\nbeta\n");
     }
-    assert_eq!(runs(&machine.builds(&tree, &[])), 1);
-    assert_eq!(machine.text("made"), "gamma\nbeta\n");
 }
 
 #[test]
@@ -275,7 +308,7 @@ fn a_build_that_fails_says_so_where_it_stands_and_leaves_nothing() {
     assert!(!machine.bundle().exists());
     describe(&tree, "echo nothing\n", "");
     let said = machine.fails(&tree, &[]);
-    assert!(said.contains("did not make `/out/made`"), "{said}");
+    assert!(said.contains("`/out/made` was not made"), "{said}");
     tree.edit("modules/forge/forge.star", "\"/bin/busybox\", \"sh\"", "\"/bin/none\", \"sh\"");
     assert!(machine.fails(&tree, &[]).contains("/bin/none"));
     let scratch = fs::read_dir(machine.cache.path().join("rick/scratch")).unwrap();
@@ -287,6 +320,57 @@ fn a_build_that_fails_says_so_where_it_stands_and_leaves_nothing() {
     assert_eq!(output.status.code(), Some(70));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("`apt install bubblewrap`"), "{said}");
+}
+
+/// What a build leaves cannot lead to what it was not given.
+#[test]
+fn outputs_that_lead_elsewhere_are_refused() {
+    let secret = tempfile::tempdir().unwrap();
+    fs::write(secret.path().join("key"), "of the machine").unwrap();
+    let away = secret.path().display();
+    let machine = Machine::new();
+    let bb = "/bin/busybox";
+    let tree = forge(&format!("{bb} ln -s {away} /out/made\n"), "");
+    assert!(machine.fails(&tree, &[]).contains("`/out/made` is a link"));
+    describe(&tree, &format!("{bb} ln -s {away} /out/a\n"), "");
+    tree.edit("modules/forge/forge.star", "outputs = [\"made\"]", "outputs = [\"a/key\"]");
+    tree.edit("modules/forge/forge.star", "made.outputs[\"made\"]", "made.outputs[\"a/key\"]");
+    assert!(machine.fails(&tree, &[]).contains("does not stand in directories"));
+    describe(&tree, &format!("{bb} mkdir /out/made; {bb} mkfifo /out/made/pipe\n"), "");
+    assert!(
+        machine.fails(&tree, &[]).contains("`/out/made/pipe` is neither a file nor a directory nor a link")
+    );
+    describe(&tree, &format!("{bb} mkdir -p /out/made/a; {bb} ln -s {away} /out/made/a/b\n"), "");
+    machine.builds(&tree, &[]);
+    let made = machine.unpacked();
+    assert!(made.path().join("made/a/b").symlink_metadata().unwrap().is_symlink(), "a link is a link");
+}
+
+/// When the command ends, whatever it started has ended too.
+#[test]
+fn nothing_of_a_build_lives_on_and_writes() {
+    let script = "bb=/bin/busybox\nfor i in $($bb seq 100); do $bb setsid $bb sh -c 'while :; do echo x >>/out/made; done' & done\n\
+        $bb sleep 1; echo end >>/out/made; exit 0\n";
+    let tree = forge(script, "");
+    let machine = Machine::new();
+    machine.builds(&tree, &[]);
+    let scratch = machine.cache.path().join("rick/scratch");
+    assert_eq!(fs::read_dir(scratch).unwrap().count(), 0);
+    assert!(fs::metadata(machine.unpacked().path().join("made")).unwrap().len() > 100);
+}
+
+/// Two files with the same content are two files: a tool that keeps hard links does not join them.
+#[test]
+fn equal_inputs_are_not_one_file() {
+    let script = "bb=/bin/busybox\n$bb stat -c '%h' /src/* /script >/out/made\n$bb cp -a /src /build/s; $bb chmod -R u+w /build/s\n\
+        echo more >>/build/s/one; $bb cat /build/s/two >>/out/made\n";
+    let tree = forge(script, "");
+    fs::remove_dir_all(tree.path().join("modules/forge/source")).unwrap();
+    tree.write("modules/forge/source/one", "same\n");
+    tree.write("modules/forge/source/two", "same\n");
+    let machine = Machine::new();
+    machine.builds(&tree, &[]);
+    assert_eq!(machine.text("made"), "1\n1\n1\nsame\n");
 }
 
 #[test]
@@ -333,4 +417,79 @@ fn two_machines_make_the_same_bundle() {
     succeed(&mut command);
     assert_eq!(one.text("made"), other.text("made"));
     assert!(fs::read(one.bundle()).unwrap() == fs::read(other.bundle()).unwrap());
+}
+
+/// A module whose image stands on another, which has links and directories of its own.
+fn standing(layers: &str) -> Tree {
+    let tree = forge("/bin/busybox true\n", "");
+    tree.write(
+        "modules/forge/forge.star",
+        &format!(
+            r#""""Stands on another image."""
+
+def _build(ctx):
+    below = image("below", layers = {{
+        "/usr/bin/busybox": copied("busybox", mode = 0o755),
+        "/bin": linked("usr/bin"),
+        "/tmp": empty_directory(mode = 0o1777),
+        "/home/www": empty_directory(owner = "33:33", mode = 0o700),
+        "/etc/file": written("x"),
+    }})
+    made = build(
+        "made",
+        root = below,
+        command = ["/bin/busybox", "sh", "-euc", "cd /out; mkdir -p made/sub; echo 1 >made/a; echo 2 >made/sub/b; ln -s $(printf 'x%.0s' $(seq 101)) far; mkdir link; mv far link"],
+        outputs = ["made", "link"],
+        environment = {{"PATH": "/bin"}},
+    )
+    return [image("forge", base = below, layers = {{{layers}}}, entrypoint = ["/bin/busybox"])]
+
+forge = module(doc = "Stands on another image.", build = _build)
+"#
+        ),
+    );
+    tree
+}
+
+#[test]
+fn a_layer_takes_nothing_away_from_the_image_below() {
+    let machine = Machine::new();
+    // The applets that the script calls by their names.
+    let layers = r#""/tmp/x": written("1"), "/home/www/y": written("2"), "/usr/bin/tool": written("3"), "/home/www/made": made.outputs["made"]"#;
+    machine.builds(&standing(layers), &[]);
+    let held = machine.unpacked();
+    let mode = |path: &str| fs::metadata(held.path().join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("tmp"), mode("home/www"), mode("home/www/made")), (0o1777, 0o700, 0o755));
+    assert_eq!(fs::read_link(held.path().join("bin")).unwrap(), Path::new("usr/bin"));
+    for (layers, said) in [
+        (r#""/bin/tool": written("1")"#, "write `/usr/bin/tool`, where that leads"),
+        (r#""/etc/file/x": written("1")"#, "which is a file of the base"),
+        (r#""/home": written("1")"#, "what stands in it would be gone"),
+        (r#""/a": copied(made.outputs["made"], exclude = ["*.none"])"#, "`*.none` matches no file"),
+        (
+            r#""/a": copied(made.outputs["made"], exclude = ["*"])"#,
+            "nothing is there that the layer could take",
+        ),
+        (r#""/a": copied(made.outputs["made"], modes = {"none/*": 0o755})"#, "`none/*` matches no file"),
+        (r#""/a": made.outputs["made"], "/a/sub/b": written("1")"#, "two layers put something at `/a/sub/b`"),
+        (r#""/a": made.outputs["made"], "/a/a/x": written("1")"#, "`/a/a/x` stands below `/a/a`"),
+        (r#""/a": made.outputs["link"]"#, "leads to a path of 101 bytes"),
+        (r#""/a": path_in(below, "/tmp")"#, "nothing is there that the layer could take"),
+        (r#""/a": path_in(below, "/none")"#, "has no `/none`"),
+        (
+            r#""/a": path_in(image("arm", platform = "linux/arm64", layers = {"/x": written("1")}), "/x")"#,
+            "for other processors",
+        ),
+    ] {
+        let said_of_it = machine.fails(&standing(layers), &[]);
+        assert!(said_of_it.contains(said), "{layers}: {said_of_it}");
+        assert!(said_of_it.contains("forge.star:"), "{said_of_it}");
+    }
+}
+
+#[test]
+fn the_names_of_a_layer_cannot_remove_what_is_below() {
+    let machine = Machine::new();
+    let tree = forge("/bin/busybox mkdir /out/made; echo >/out/made/.wh.passwd\n", "");
+    assert!(machine.fails(&tree, &[]).contains("`.wh.`"));
 }

@@ -295,6 +295,29 @@ fn a_scanner_can_tell_which_image_has_which_package() {
     assert!(known["unknown"].contains(&a) && known["unknown"].contains(&archive), "{known:#?}");
 }
 
+#[test]
+fn an_image_of_a_registry_in_the_bundle_is_a_part_of_it() {
+    let hub = Hub::start();
+    let pushed = hub.push("a:1", "one");
+    let mut tree = lab(&format!(
+        "        quadlet(\"a.container\", {{\"Container\": {{\"Image\": \"{}/a:1\"}}}}),\n",
+        hub.host()
+    ));
+    tree.edit(
+        "environments/lab.star",
+        "name = \"lab\", hosts",
+        "name = \"lab\", registry_images = \"embedded\", hosts",
+    );
+    tree.lock(&["--insecure-registry", &hub.host()]);
+    let (statement, bill) = documents(&tree, "lab");
+    let a = format!("pkg:oci/a@{}?repository_url={}/a&tag=1", pushed.index, hub.host());
+    let subject = statement["subject"][2]["name"].as_str().unwrap();
+    assert!(subject.starts_with(&format!("{}/a:", hub.host())), "{statement:#}");
+    let holds = holds(&bill);
+    assert_eq!(holds["host-lab"], BTreeSet::from([subject.to_owned()]));
+    assert_eq!(holds[subject], BTreeSet::from([a]));
+}
+
 /// What others read in documents.
 #[track_caller]
 fn judge(documents: &[u8]) -> Vec<Value> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::layer::Texts;
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, FORMAT, HostManifest};
 use crate::bundle::names::{BundlePath, Label};
 use crate::bundle::token::{self, Piece, Token};
@@ -19,7 +20,8 @@ pub fn check_manifest(manifest: &HostManifest) -> Result<()> {
     manifest.links.iter().try_for_each(|(path, target)| check_link(path, target))?;
     check_overlaps(manifest)?;
     check_units(manifest)?;
-    manifest.images.keys().try_for_each(|name| check_image_name(name))
+    manifest.images.keys().try_for_each(|name| check_image_name(name))?;
+    manifest.pulls.iter().try_for_each(|name| check_pull(name))
 }
 
 /// Refuses tokens that are malformed or name what the manifest does not.
@@ -153,11 +155,37 @@ fn check_image_name(name: &str) -> Result<()> {
         text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
     };
-    let good =
-        name.strip_prefix("localhost/").and_then(|rest| rest.split_once(':')).is_some_and(|(app, tag)| {
-            app.split('/').all(|app| part(app, &['.', '_', '-'])) && part(tag, &['.', '_', '-'])
-        });
+    let good = name.rsplit_once(':').is_some_and(|(repository, tag)| {
+        let (registry, path) = repository.split_once('/').unwrap_or_default();
+        is_registry(registry)
+            && path.split('/').all(|app| part(app, &['.', '_', '-']))
+            && part(tag, &['.', '_', '-'])
+    });
     if good { Ok(()) } else { refuse!("`{}` is no image name: `localhost/NAME:TAG` is", name.escape_debug()) }
+}
+
+/// Named so that nobody takes it for the beginning of a path: `localhost`, or with a dot or a port.
+fn is_registry(name: &str) -> bool {
+    let (host, port) = name.split_once(':').unwrap_or((name, "0"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+    (host == "localhost" || name.contains(['.', ':']))
+        && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && host.chars().all(plain)
+        && !port.is_empty()
+        && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// It becomes an argument of podman, which must take it for nothing else, nor ask any registry but the one that is named.
+fn check_pull(name: &str) -> Result<()> {
+    let plain = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+    };
+    let good = name.split_once("@sha256:").is_some_and(|(repository, digest)| {
+        let (registry, path) = repository.split_once('/').unwrap_or_default();
+        is_registry(registry) && path.split('/').all(plain) && Digest::from_hex(digest).is_some()
+    });
+    if good { Ok(()) } else { refuse!("`{}` is no image of a registry by its digest", name.escape_debug()) }
 }
 
 #[cfg(test)]
@@ -207,6 +235,29 @@ mod tests {
         ] {
             assert!(check_image_name(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn images_to_pull_are_of_a_registry_that_is_named() {
+        let digest = Digest::of(b"");
+        for good in ["docker.io/library/x", "localhost:5000/x", "localhost/x", "127.0.0.1:5000/a/b-c_d.e"] {
+            assert!(check_pull(&format!("{good}@{digest}")).is_ok(), "{good}");
+        }
+        for wrong in [
+            "x",
+            "library/x",
+            "--all/x",
+            "docker.io/-x",
+            "docker.io/",
+            "docker.io/x y",
+            "docker.io/../x",
+            "docker.io/x:1",
+            "d.io:x/y",
+            "",
+        ] {
+            assert!(check_pull(&format!("{wrong}@{digest}")).is_err(), "{wrong}");
+        }
+        assert!(check_pull("docker.io/library/x:1").is_err() && check_pull("docker.io/x@sha256:12").is_err());
     }
 
     #[test]

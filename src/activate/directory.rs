@@ -1,6 +1,6 @@
 //! A host that does not run: the root directory of one. Files and accounts are real, units and images are not there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::applied::Applied;
 use super::generation::Generation;
-use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, Images, LoadState, Log, UnitState, Verb};
 use super::state::State;
 use super::systemd::run;
 use crate::bundle::digest::Digest;
@@ -172,8 +172,12 @@ impl Host for Directory {
     }
 
     /// Nothing to load them into: they wait in the layout.
-    fn missing_images(&self, _images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+    fn missing_images(&self, _images: &Images) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    fn pull_image(&self, _name: &str) -> Result<()> {
+        Ok(())
     }
 
     fn load_image(&self, _layout: &Path, _name: &str, _digest: &Digest) -> Result<()> {

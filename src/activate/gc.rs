@@ -206,9 +206,9 @@ fn has_podman(host: &dyn Host) -> Result<bool> {
     Ok(host.version(Versioned::Podman)?.is_some())
 }
 
-/// The image that a tag of rick's own is for: `localhost/NAME:HEX`.
+/// The image that a tag of rick's own is for: `localhost/NAME:HEX`, or `REGISTRY/REPOSITORY:HEX` of one that came in a bundle. Nobody else tags so.
 fn digest_of_tag(tag: &str) -> Option<Digest> {
-    let (_, hex) = tag.strip_prefix("localhost/")?.rsplit_once(':')?;
+    let (_, hex) = tag.rsplit_once(':')?;
     Digest::from_hex(hex)
 }
 
@@ -473,8 +473,10 @@ mod tests {
     #[test]
     fn only_tags_of_ricks_own_are_for_an_image() {
         let digest = Digest::of(b"image");
-        assert_eq!(digest_of_tag(&format!("localhost/a/b:{}", digest.hex())), Some(digest));
-        for other in ["localhost/a:1", &format!("docker.io/a:{}", digest.hex()), "<none>:<none>"] {
+        for registry in ["localhost", "localhost:5000", "docker.io/library"] {
+            assert_eq!(digest_of_tag(&format!("{registry}/a:{}", digest.hex())), Some(digest));
+        }
+        for other in ["localhost/a:1", "docker.io/a:latest", "<none>:<none>"] {
             assert_eq!(digest_of_tag(other), None, "{other}");
         }
     }

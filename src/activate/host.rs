@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Check, Versioned};
+use crate::bundle::manifest::{Check, HostManifest, Versioned};
 use crate::bundle::names::UnitName;
 
 /// A host that can be switched: a running one, or the root directory of one that does not run.
@@ -83,10 +83,13 @@ pub trait Host: Sync {
     fn tmpfiles(&self, file: &Path) -> Result<()>;
 
     /// Which of these images the container storage does not have. One question for all.
-    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>>;
+    fn missing_images(&self, images: &Images) -> Result<Vec<String>>;
 
     /// Copies an image from an OCI layout into the container storage.
     fn load_image(&self, layout: &Path, name: &str, digest: &Digest) -> Result<()>;
+
+    /// Has podman fetch an image from its registry.
+    fn pull_image(&self, name: &str) -> Result<()>;
 
     /// The images that running containers have, each by the digest of its configuration.
     fn images_in_use(&self) -> Result<BTreeSet<Digest>>;
@@ -102,6 +105,27 @@ pub trait Host: Sync {
 
     /// Asks once whether something answers.
     fn answers(&self, check: &Check) -> Result<()>;
+}
+
+/// The images that containers of a generation run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Those of the bundle: `localhost/NAME:TAG` → the digest of the manifest.
+    pub own: BTreeMap<String, Digest>,
+    /// Those of registries, `REGISTRY/REPOSITORY@sha256:…`.
+    pub pulled: BTreeSet<String>,
+}
+
+impl Images {
+    /// Those that a manifest names.
+    pub fn of(manifest: &HostManifest) -> Self {
+        Self { own: manifest.images.clone(), pulled: manifest.pulls.clone() }
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.pulled.is_empty()
+    }
 }
 
 /// Which log.

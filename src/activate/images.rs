@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::host::Host;
+use super::host::{Host, Images};
 use super::report::Report;
 use super::state::State;
 use crate::bundle::digest::Digest;
@@ -32,28 +32,31 @@ pub fn keep(state: &State, from: &Path, images: &[Descriptor], blobs: &[Digest])
     if images.is_empty() { Ok(()) } else { list(state, images) }
 }
 
-/// Copies those of `images` into the container storage that it lacks. Nobody is asked about those that are in use: `known`.
+/// Brings those of `images` into the container storage that it lacks. Nobody is asked about those that are in use: `known`.
 pub fn ensure(
     state: &State,
     host: &dyn Host,
-    images: &BTreeMap<String, Digest>,
-    known: &BTreeMap<String, Digest>,
+    images: &Images,
+    known: &Images,
     report: &mut Report,
 ) -> Result<()> {
-    let new = images.iter().filter(|(name, digest)| known.get(*name) != Some(digest));
-    let new = new.map(|(name, digest)| (name.clone(), *digest)).collect();
+    let own = images.own.iter().filter(|(name, digest)| known.own.get(*name) != Some(digest));
+    let new = Images {
+        own: own.map(|(name, digest)| (name.clone(), *digest)).collect(),
+        pulled: images.pulled.difference(&known.pulled).cloned().collect(),
+    };
     load(state, host, &new, &missing(host, &new)?, report)
 }
 
-/// Copies the images called `missing` into the container storage.
+/// Brings the images called `missing` into the container storage: from the layout, or from their registries.
 pub fn load(
     state: &State,
     host: &dyn Host,
-    images: &BTreeMap<String, Digest>,
+    images: &Images,
     missing: &[String],
     report: &mut Report,
 ) -> Result<()> {
-    for (name, digest) in images.iter().filter(|(name, _)| missing.contains(name)) {
+    for (name, digest) in images.own.iter().filter(|(name, _)| missing.contains(name)) {
         if !state.image_blob(digest).is_file() {
             return Err(Refusal::new(format!(
                 "the image `{name}` ({digest}) is neither in the bundle nor on this host"
@@ -64,11 +67,18 @@ pub fn load(
         report.line("load", name);
         report.during(&format!("loading {name}"), || host.load_image(&state.images(), name, digest))?;
     }
+    for name in images.pulled.iter().filter(|name| missing.contains(name)) {
+        report.line("pull", name);
+        report.during(&format!("pulling {name}"), || host.pull_image(name)).map_err(|error| {
+            Refusal::new(format!("podman cannot pull `{name}`: {error:#}"))
+                .help("see that the registry can be reached from this host, or pull the image by hand, and activate again")
+        })?;
+    }
     Ok(())
 }
 
 /// The images that the container storage lacks. Nobody is asked if there are none to ask about.
-pub fn missing(host: &dyn Host, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+pub fn missing(host: &dyn Host, images: &Images) -> Result<Vec<String>> {
     if images.is_empty() { Ok(Vec::new()) } else { host.missing_images(images) }
 }
 

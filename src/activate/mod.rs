@@ -85,7 +85,7 @@ use std::io::Read;
 use anyhow::Result;
 
 use self::generation::{Generation, Known};
-use self::host::Host;
+use self::host::{Host, Images};
 use self::journal::Journal;
 use self::receive::HostNames;
 use self::report::{Ending, Outcome, Report};
@@ -212,7 +212,7 @@ impl Activation<'_> {
     /// The images that are new, before anything stops.
     fn bring_images(&mut self, target: &Target) -> Result<()> {
         let current = self.known.current(&self.state)?;
-        let known = current.as_ref().and_then(Generation::manifest).map(|manifest| manifest.images.clone());
+        let known = current.as_ref().and_then(Generation::manifest).map(Images::of);
         images::ensure(&self.state, self.host, &target.images, &known.unwrap_or_default(), &mut self.report)
     }
 

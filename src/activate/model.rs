@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 
-use super::host::{self, ActiveState, Host, LoadState, Log, Oneshot, UnitState, Verb};
+use super::host::{self, ActiveState, Host, Images, LoadState, Log, Oneshot, UnitState, Verb};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::UnitName;
@@ -673,8 +673,12 @@ impl Host for Model {
     }
 
     /// Asked beside other questions: no moment, for nobody could say which.
-    fn missing_images(&self, _images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+    fn missing_images(&self, _images: &Images) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    fn pull_image(&self, _name: &str) -> Result<()> {
+        Ok(())
     }
 
     fn load_image(&self, _layout: &Path, _name: &str, _digest: &Digest) -> Result<()> {

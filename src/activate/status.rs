@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::course::Course;
 use super::desired::Wanted;
 use super::generation::Generation;
-use super::host::{Definition, LoadState, UnitState};
+use super::host::{Definition, Images, LoadState, UnitState};
 use super::journal::{Journal, Phase};
 use super::list::utc;
 use super::marks::{Marks, Verdict};
@@ -123,7 +123,7 @@ impl Activation<'_> {
         let mut target = Target::there(current.clone())?;
         let mut unseen = Vec::new();
         if !target.images.is_empty() && self.host.is_running() && !rustix::process::geteuid().is_root() {
-            target.images.clear();
+            target.images = Images::default();
             unseen.push("the container storage, which only root can look at".to_owned());
         }
         let course = self.course(&target)?;

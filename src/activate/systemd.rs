@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::ask;
 use super::handover;
-use super::host::{ActiveState, Definition, Host, LoadState, Log, Oneshot, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, Images, LoadState, Log, Oneshot, UnitState, Verb};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::{AccountName, UnitName};
@@ -247,13 +247,20 @@ impl Host for Systemd {
         run(Command::new("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
     }
 
-    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
-        let format = "{{.Repository}}@{{.Digest}}";
+    /// An image that was pulled by the digest of an index has that one too, beside its own.
+    fn missing_images(&self, images: &Images) -> Result<Vec<String>> {
+        let format = "{{.Repository}}@{{.Digest}} {{.RepoDigests}}";
         let output = run(Command::new("podman").args(["images", "--all", "--no-trunc", "--format", format]))?;
-        let there: BTreeSet<&str> = output.lines().map(str::trim).collect();
+        let there: BTreeSet<&str> = output.split([' ', '\n', '[', ']']).collect();
         let by_digest = |name: &str, digest: &Digest| format!("{}@{digest}", repository(name));
         let missing = |(name, digest): &(&String, &Digest)| !there.contains(by_digest(name, digest).as_str());
-        Ok(images.iter().filter(missing).map(|(name, _)| name.clone()).collect())
+        let own = images.own.iter().filter(missing).map(|(name, _)| name);
+        let pulled = images.pulled.iter().filter(|name| !there.contains(name.as_str()));
+        Ok(own.chain(pulled).cloned().collect())
+    }
+
+    fn pull_image(&self, name: &str) -> Result<()> {
+        run(Command::new("podman").args(["pull", "--quiet", "--", name])).map(drop)
     }
 
     /// The tag that the image gets here is its digest, which never moves. Under a tag that moves on with the next bundle, podman would no

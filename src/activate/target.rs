@@ -1,6 +1,5 @@
 //! Which generation the host is to have: one made of a bundle, or one that is there already.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use super::accounts::{HostAccounts, Ids, Remembered};
 use super::contents::Contents;
 use super::desired::Desired;
 use super::generation::{self, Generation};
+use super::host::Images;
 use super::journal::Journal;
 use super::layer::{Layer, Texts};
 use super::marks::Marks;
@@ -34,7 +34,7 @@ pub(super) struct Target {
     pub(super) number: u32,
     pub(super) digest: Option<Digest>,
     pub(super) desired: Desired,
-    pub(super) images: BTreeMap<String, Digest>,
+    pub(super) images: Images,
     pub(super) contents: Contents,
     /// None in a dry run that would make it.
     pub(super) generation: Option<Generation>,
@@ -208,7 +208,7 @@ impl Activation<'_> {
             number: generation::next_number(&self.state)?,
             digest: Some(received.digest),
             desired: Desired::of(&received.manifest, read)?,
-            images: received.manifest.images.clone(),
+            images: Images::of(&received.manifest),
             contents: Contents::imagined(&received.manifest, realised, shown),
             generation: None,
             made: Vec::new(),
@@ -248,7 +248,7 @@ impl Target {
     pub(super) fn there(generation: Generation) -> Result<Self> {
         let desired = generation.desired()?;
         let digest = generation.content.as_ref().map(|content| content.digest);
-        let images = generation.manifest().map(|manifest| manifest.images.clone()).unwrap_or_default();
+        let images = generation.manifest().map(Images::of).unwrap_or_default();
         Ok(Self {
             number: generation.number,
             digest,

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, bail};
 use flate2::{Compression, GzBuilder};
 
-use super::host::{ActiveState, Definition, Host, LoadState, Log, UnitState, Verb};
+use super::host::{ActiveState, Definition, Host, Images, LoadState, Log, UnitState, Verb};
 use super::layer::{self, Texts};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
@@ -40,6 +40,7 @@ impl Build {
             files: BTreeMap::new(),
             links: BTreeMap::new(),
             units: Vec::new(),
+            pulls: BTreeSet::new(),
             images: BTreeMap::new(),
             programs: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -481,10 +482,20 @@ impl Host for Recording {
         Ok(())
     }
 
-    fn missing_images(&self, images: &BTreeMap<String, Digest>) -> Result<Vec<String>> {
+    fn missing_images(&self, images: &Images) -> Result<Vec<String>> {
         let loaded = self.loaded.lock().unwrap();
-        let missing = images.iter().filter(|(name, digest)| !loaded.contains(&tag(name, digest)));
-        Ok(missing.map(|(name, _)| name.clone()).collect())
+        let missing = images.own.iter().filter(|(name, digest)| !loaded.contains(&tag(name, digest)));
+        let pulled = images.pulled.iter().filter(|name| !loaded.contains(*name));
+        Ok(missing.map(|(name, _)| name).chain(pulled).cloned().collect())
+    }
+
+    fn pull_image(&self, name: &str) -> Result<()> {
+        if self.no_podman {
+            bail!("podman is broken");
+        }
+        self.note(format!("pull {name}"));
+        self.loaded.lock().unwrap().insert(name.to_owned());
+        Ok(())
     }
 
     fn load_image(&self, _layout: &Path, name: &str, digest: &Digest) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a bundle says about one host: typed, sorted, versioned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,10 @@ use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// The version of the format that is written. Changing anything in this file is another one.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state, 2 neither serials,
-/// versions and validations, nor how a unit wants to be changed, nor the digests of files.
+/// versions and validations, nor how a unit wants to be changed, nor the digests of files, 3 no images to pull.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
@@ -38,6 +38,9 @@ pub struct HostManifest {
     pub units: Vec<UnitEntry>,
     /// Container images: `localhost/NAME:TAG` → the digest of the image manifest.
     pub images: BTreeMap<String, Digest>,
+    /// Images of registries that containers run, `REGISTRY/REPOSITORY@sha256:…`: they are there before anything stops.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pulls: BTreeSet<String>,
     /// Programs that the host must have before anything is touched.
     pub programs: BTreeMap<HostPath, Program>,
     /// The versions that keys of the units and Quadlets need.

@@ -6,6 +6,8 @@ mod image;
 use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
+use super::outside::Reference;
+use super::source::Span;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
@@ -36,6 +38,8 @@ pub struct Host {
     pub quadlets: Vec<Quadlet>,
     /// Images to build, by name.
     pub images: BTreeMap<Label, Image>,
+    /// Images of registries that come in the bundle: as Quadlet files name them → which, and where that is stated.
+    pub embedded: BTreeMap<String, (Reference, Span)>,
     /// Probes.
     pub probes: Vec<Probe>,
     /// Validations; a file of one may be a tree.

@@ -12,7 +12,7 @@ use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::OnChange;
-pub use build::{Archive, Base, BaseKind, Build, Outside, Source, Tell};
+pub use build::{Archive, Base, BaseKind, Build, MAX_DEPTH, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 
 /// Where a host has its current generation.
@@ -25,6 +25,8 @@ pub struct Evaluation {
     pub environment: String,
     /// Its hosts, in the order of the source.
     pub hosts: Vec<Host>,
+    /// The images of registries that containers run come in the bundle.
+    pub embeds: bool,
     /// The texts of the files that were loaded.
     pub sources: Sources,
     /// The digest of each of these files.

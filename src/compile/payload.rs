@@ -43,6 +43,8 @@ pub struct PayloadFile {
     identity: Identity,
     /// The digest of its content, once that is known.
     digest: OnceLock<Digest>,
+    /// It is of the store, which makes it again if it is not there.
+    kept: bool,
 }
 
 impl PayloadFile {
@@ -61,7 +63,7 @@ impl PayloadFile {
         size: u64,
     ) -> Self {
         let digest = OnceLock::from(digest);
-        Self { relative, executable, size, location, identity: Identity::default(), digest }
+        Self { relative, executable, size, location, identity: Identity::default(), digest, kept: true }
     }
 
     /// The digest of its content, if that is known.
@@ -101,7 +103,12 @@ impl PayloadFile {
         let grown = file.into_inner().read(&mut [0])? > 0;
         let (_, digest, size) = hashing.finish();
         if grown || size != self.size || *self.digest.get_or_init(|| digest) != digest {
-            return Err(io::Error::other(format!("{} changed while it was read", self.location.display())));
+            let what = if self.kept && fs::remove_file(&self.location).is_ok() {
+                "was damaged, and is removed: it is made again with the next run"
+            } else {
+                "changed while it was read"
+            };
+            return Err(io::Error::other(format!("{} {what}", self.location.display())));
         }
         Ok(digest)
     }
@@ -331,6 +338,7 @@ fn load_file(
         location: path.to_owned(),
         digest: known.digest(path, &identity).map_or_else(OnceLock::new, OnceLock::from),
         identity,
+        kept: false,
     })
 }
 

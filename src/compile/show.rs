@@ -39,7 +39,8 @@ fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     let links = manifest.links.iter().map(|(path, target)| format!("{path} -> {target}"));
     list("links", links, out)?;
     list("units, in order", manifest.units.iter().map(unit), out)?;
-    list("images", manifest.images.iter().map(|(name, digest)| format!("{name} {digest}")), out)?;
+    let own = manifest.images.iter().map(|(name, digest)| format!("{name} {digest}"));
+    list("images", own.chain(manifest.pulls.iter().map(|name| format!("{name} (pulled)"))), out)?;
     let programs = manifest.programs.iter();
     list("programs", programs.map(|(path, program)| format!("{path} from {}", program.package)), out)?;
     list("versions that the host must have", manifest.versions.iter().map(version), out)?;
@@ -216,6 +217,7 @@ mod tests {
                 .into(),
                 links: [(path("units/x.target.wants/a.service"), "../a.service".to_owned())].into(),
                 units: vec![unit],
+                pulls: [format!("example.com/b@{digest}")].into(),
                 images: [("localhost/a:1".to_owned(), digest)].into(),
                 programs: [(
                     "/usr/bin/caddy".parse().unwrap(),
@@ -267,6 +269,7 @@ a.service (run, reloads, stops before a change, optional, barrier) of app
 
 == images
 localhost/a:1 {digest}
+example.com/b@{digest} (pulled)
 
 == programs
 /usr/bin/caddy from caddy

@@ -15,13 +15,13 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::{NamedTempFile, TempDir};
-use walkdir::WalkDir;
 
 use super::blob::Blob;
 use super::tree::{Kind, Tree};
@@ -41,16 +41,24 @@ pub fn is_executable(mode: u32) -> bool {
     mode & 0o111 != 0
 }
 
+/// Whether a file that has the one time of them all is as it was written, as far as size and time tell.
+pub fn is_untouched(place: &Path, size: u64) -> bool {
+    place.symlink_metadata().is_ok_and(|there| {
+        there.is_file() && there.len() == size && there.modified().is_ok_and(|time| time == epoch())
+    })
+}
+
 /// A folder of content.
-#[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Where files are before they have their names.
+    unnamed: OnceLock<Scratch>,
 }
 
 impl Store {
     /// Uses `folder`, which is made when something is to be kept.
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), unnamed: OnceLock::new() }
     }
 
     /// Where the content of a file is, if it is there.
@@ -65,6 +73,9 @@ impl Store {
     /// What the machine says.
     pub fn scratch(&self) -> io::Result<Scratch> {
         let all = self.made("scratch")?;
+        // Whoever tidies does not take a new folder for one that nobody holds.
+        let door = File::open(&all)?;
+        flock(&door, FlockOperation::LockExclusive)?;
         for entry in fs::read_dir(&all)?.flatten() {
             remove_abandoned(&entry.path());
         }
@@ -79,14 +90,11 @@ impl Store {
     /// # Errors
     /// What either side says.
     pub fn keep(&self, content: &mut impl Read, executable: bool) -> io::Result<(Digest, u64)> {
-        let file = NamedTempFile::new_in(self.made("files")?)?;
-        let mut hashing = Hashing::new(file);
+        self.made("files")?;
+        let mut hashing = Hashing::new(self.unnamed()?);
         io::copy(content, &mut hashing)?;
         let (file, digest, size) = hashing.finish();
         let place = self.file(digest, executable);
-        if self.has(digest, executable, size) {
-            return Ok((digest, size));
-        }
         let mode = if executable { 0o555 } else { 0o444 };
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.as_file().set_modified(epoch())?;
@@ -94,9 +102,9 @@ impl Store {
         Ok((digest, size))
     }
 
-    /// Whether the content of a file is there, as far as its size tells.
+    /// Whether the content of a file is there, as far as its size and time tell.
     pub fn has(&self, digest: Digest, executable: bool, size: u64) -> bool {
-        fs::metadata(self.file(digest, executable)).is_ok_and(|there| there.len() == size)
+        is_untouched(&self.file(digest, executable), size)
     }
 
     /// Whether the content of all files of a tree is there.
@@ -137,7 +145,8 @@ impl Store {
     /// # Errors
     /// What the machine says.
     pub fn keep_record(&self, kind: &str, key: Digest, value: &impl Serialize) -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(self.made(kind)?)?;
+        self.made(kind)?;
+        let mut file = self.unnamed()?;
         file.write_all(&oci::canonical_json(value)?)?;
         file.persist(self.folder.join(kind).join(key.hex()))?;
         Ok(())
@@ -150,6 +159,15 @@ impl Store {
     pub fn sync(&self) -> io::Result<()> {
         rustix::fs::syncfs(File::open(&self.folder)?)?;
         Ok(())
+    }
+
+    fn unnamed(&self) -> io::Result<NamedTempFile> {
+        if self.unnamed.get().is_none() {
+            // If another thread was faster, this one goes.
+            let _ = self.unnamed.set(self.scratch()?);
+        }
+        let folder = self.unnamed.get().map_or(self.folder.as_path(), Scratch::path);
+        NamedTempFile::new_in(folder)
     }
 
     fn made(&self, folder: &str) -> io::Result<PathBuf> {
@@ -189,8 +207,11 @@ fn remove_abandoned(folder: &Path) {
 
 /// Lets the owner remove all below: a build may leave directories that nobody may write.
 fn unlock(folder: &Path) {
-    for entry in WalkDir::new(folder).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
-        let _ = fs::set_permissions(entry.path(), Permissions::from_mode(0o700));
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            unlock(&entry.path());
+        }
     }
 }
 

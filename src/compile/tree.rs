@@ -72,18 +72,18 @@ impl Tree {
         let (hidden, put): (Vec<_>, Vec<_>) =
             layer.into_iter().partition(|(_, change)| matches!(change, Change::Hide | Change::HideBelow));
         for (path, change) in hidden {
-            let path = self.place(&path)?;
+            let path = self.resolve_parent(&path)?;
             self.remove_below(&path);
             if change == Change::Hide {
                 self.0.remove(&path);
             }
         }
         for (path, change) in put {
-            let path = self.place(&path)?;
+            let path = self.resolve_parent(&path)?;
             match change {
                 Change::Put(node) => self.put(path, node),
                 Change::Same(other) => {
-                    let other = self.place(&other)?;
+                    let other = self.resolve_parent(&other)?;
                     let node = self.0.get(&other).filter(|node| node.kind != Kind::Directory);
                     let node = node.ok_or_else(|| {
                         format!("`/{path}` is a second name of `/{other}`, which is no file")
@@ -92,6 +92,22 @@ impl Tree {
                     self.put(path, node);
                 }
                 Change::Hide | Change::HideBelow => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of a package of Debian, by the rules of its own tools: a directory that is there stays as it is, and so does a link to one.
+    ///
+    /// # Errors
+    /// As of [`Self::apply`].
+    pub fn install(&mut self, package: Vec<(String, Change)>) -> Result<(), String> {
+        for (path, change) in package {
+            let is_directory = matches!(&change, Change::Put(node) if node.kind == Kind::Directory);
+            let there = self.resolve(&path)?;
+            let stays = is_directory && self.0.get(&there).is_some_and(|node| node.kind == Kind::Directory);
+            if !stays {
+                self.apply(vec![(path, change)])?;
             }
         }
         Ok(())
@@ -118,7 +134,10 @@ impl Tree {
     }
 
     /// Where something is put: the links on the way to it are followed, but not itself if it is one.
-    fn place(&self, path: &str) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// If the links do not end.
+    pub fn resolve_parent(&self, path: &str) -> Result<String, String> {
         match path.rsplit_once('/') {
             Some((parent, name)) => Ok(joined(&self.resolve(parent)?, name)),
             None => Ok(path.to_owned()),
@@ -241,6 +260,17 @@ mod tests {
         assert_eq!(paths(vec![up]), ["a", "a/up", "etc", "etc/passwd"]);
         let endless = vec![("x", link("y")), ("y", link("x")), ("x/z", file("1"))];
         assert!(tree(vec![endless]).unwrap_err().contains("without end"));
+    }
+
+    #[test]
+    fn packages_leave_directories_and_links_to_them_as_they_are() {
+        let mut tree = tree(vec![vec![("usr/lib", directory()), ("lib", link("usr/lib"))]]).unwrap();
+        let package =
+            [("lib", Change::Put(IMPLIED)), ("lib/x", file("1")), ("usr/lib", Change::Put(IMPLIED))];
+        tree.install(package.map(|(path, change)| (path.to_owned(), change)).into()).unwrap();
+        let paths: Vec<&str> = tree.entries().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["lib", "usr", "usr/lib", "usr/lib/x"]);
+        assert_eq!(tree.get("usr/lib").unwrap().mode, 0o700);
     }
 
     #[test]

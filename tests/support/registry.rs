@@ -59,7 +59,7 @@ pub(crate) struct Registry {
     pub(crate) network: Network,
     pub(crate) port: u16,
     child: Child,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Registry {
@@ -76,18 +76,33 @@ impl Registry {
             ),
         )
         .unwrap();
-        let mut command = network.command(Path::new("docker-registry"));
-        command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("docker-registry runs: ci/setup installs it");
-        wait_for_port(network, port);
-        Self { network, port, child, _dir: dir }
+        let child = serve(network, port, &config);
+        Self { network, port, child, dir }
     }
+
+    /// Nobody answers any more.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Answers again, with what it had.
+    pub(crate) fn go_on(&mut self) {
+        self.child = serve(self.network, self.port, &self.dir.path().join("config.yml"));
+    }
+}
+
+fn serve(network: Network, port: u16, config: &Path) -> Child {
+    let mut command = network.command(Path::new("docker-registry"));
+    command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("docker-registry runs: ci/setup installs it");
+    wait_for_port(network, port);
+    child
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 

@@ -41,6 +41,8 @@ mod validations;
 mod well_known;
 mod written;
 
+use std::collections::BTreeMap;
+
 use super::finding::Finding;
 use super::host::Host;
 use super::item::{self, Evaluation};
@@ -105,7 +107,8 @@ fn check_host(
     tokens::check(&survey, findings);
     services::check(&survey, findings);
     runs_as::check(&survey, findings);
-    wanted.extend(outside::wanted(&survey));
+    wanted.extend(outside::wanted(&survey, evaluation.embeds));
+    let embedded = if evaluation.embeds { outside::run(&survey) } else { BTreeMap::new() };
     containers::check(&survey, findings);
     mounts::check(&survey, findings);
     networks::check(&survey, findings);
@@ -124,6 +127,7 @@ fn check_host(
         type_drop_ins,
         quadlets,
         images,
+        embedded,
         probes,
         validations,
         programs,

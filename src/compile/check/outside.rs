@@ -1,6 +1,8 @@
 //! What comes from outside the source tree, for `rick.lock` to say which one it is: what images are made of, and the images of registries
 //! that containers run.
 
+use std::collections::BTreeMap;
+
 use super::super::finding::Finding;
 use super::super::host::Architecture;
 use super::super::item::Image;
@@ -25,7 +27,8 @@ pub struct Wanted {
 }
 
 /// All that the services of a host want. What is no whole name is told elsewhere.
-pub(super) fn wanted(survey: &Survey<'_>) -> Vec<Wanted> {
+/// If the bundle is to have the images that containers run, their bytes are needed too: `embeds`.
+pub(super) fn wanted(survey: &Survey<'_>, embeds: bool) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for (stated, image) in &survey.images {
         of_image(*stated, image, &mut wanted);
@@ -34,9 +37,19 @@ pub(super) fn wanted(survey: &Survey<'_>) -> Vec<Wanted> {
         let Some((entry, reference)) = reference(written) else { continue };
         let outside = Outside::Image(reference);
         let missing = written.error(&entry.value_place, missing_message(&outside), "");
-        wanted.push(Wanted { outside, built_for: Vec::new(), missing: missing.help(HELP) });
+        let built_for = if embeds { vec![Architecture::OF_HOSTS] } else { Vec::new() };
+        wanted.push(Wanted { outside, built_for, missing: missing.help(HELP) });
     }
     wanted
+}
+
+/// The images of registries that containers run: as Quadlet files name them, and where.
+pub(super) fn run(survey: &Survey<'_>) -> BTreeMap<String, (Reference, Span)> {
+    let named = survey.quadlets.iter().filter_map(|(written, _)| {
+        let (entry, reference) = reference(written)?;
+        Some((entry.value.clone(), (reference, entry.value_place.span().clone())))
+    });
+    named.collect()
 }
 
 const HELP: &str = "run `rickbuild lock`";

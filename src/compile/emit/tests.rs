@@ -43,6 +43,7 @@ fn host(name: &str, with_image: bool) -> Host {
         type_drop_ins: vec![],
         quadlets: vec![],
         images: BTreeMap::new(),
+        embedded: BTreeMap::new(),
         probes: vec![],
         validations: vec![],
         programs: BTreeMap::new(),
@@ -61,7 +62,11 @@ fn host(name: &str, with_image: bool) -> Host {
             base: None,
             architecture: Architecture::Amd64,
             codec: Codec::Zstd,
-            layers: vec![Layer { at: "whoami".parse().unwrap(), piece }],
+            layers: vec![Layer {
+                at: "whoami".parse().unwrap(),
+                piece,
+                span: Span { file: source("x.star"), start: 0, end: 0 },
+            }],
             settings: Settings { entrypoint: vec!["/whoami".to_owned()], ..Settings::default() },
             annotations: BTreeMap::new(),
         };

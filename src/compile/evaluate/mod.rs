@@ -32,7 +32,7 @@ use starlark::syntax::{AstModule, Dialect};
 use starlark::values::list::ListRef;
 
 use super::finding::{Finding, Severity};
-use super::item::{Evaluation, Host};
+use super::item::Evaluation;
 use super::options;
 use super::similar::closest;
 use super::source::{SourcePath, Sources, Span};
@@ -115,11 +115,10 @@ fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
         Ok(session) => session,
         Err(finding) => return Outcome::failed(*finding),
     };
-    let hosts = run(&mut session, environment);
-    let (name, hosts, complete) = hosts.unwrap_or_default();
+    let (evaluation, complete) = run(&mut session, environment).unwrap_or_default();
     let errors = session.findings.iter().any(|finding| finding.severity == Severity::Error);
     Outcome {
-        evaluation: Evaluation { environment: name, hosts, sources: session.sources, read: session.read },
+        evaluation: Evaluation { sources: session.sources, read: session.read, ..evaluation },
         findings: session.findings,
         complete: complete || !errors,
     }
@@ -155,7 +154,7 @@ fn prelude(globals: &Globals) -> starlark::Result<FrozenModule> {
 }
 
 /// The environment's name, its hosts, and whether all their services were built. `None` if it could not even be read.
-fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, bool)> {
+fn run(session: &mut Session, environment: &str) -> Option<(Evaluation, bool)> {
     let path = environment_path(session, environment)?;
     let Loaded { ast, imports } = session.load_environment(&path)?;
     Module::with_temp_heap(|module| {
@@ -190,6 +189,8 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
         }
         let mut complete = true;
         let mut hosts = Vec::new();
+        let embeds =
+            field(described, "embeds").and_then(starlark::values::Value::unpack_bool).unwrap_or_default();
         let services = field(described, "services").and_then(ListRef::from_value)?.content().to_vec();
         let environment = build::Environment { name, span: call.clone(), services };
         let described = field(described, "hosts").and_then(ListRef::from_value)?;
@@ -205,7 +206,8 @@ fn run(session: &mut Session, environment: &str) -> Option<(String, Vec<Host>, b
             complete &= whole;
             hosts.extend(host);
         }
-        Some((environment.name, hosts, complete))
+        let evaluation = Evaluation { environment: environment.name, hosts, embeds, ..Evaluation::default() };
+        Some((evaluation, complete))
     })
 }
 

@@ -84,6 +84,8 @@ pub struct Layer {
     pub at: BundlePath,
     /// What stands there.
     pub piece: Piece,
+    /// Where it is stated.
+    pub span: Span,
 }
 
 /// What stands at a path of an image.

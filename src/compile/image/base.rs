@@ -1,21 +1,26 @@
 //! The layers that an image takes over from the one that it stands on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow};
 use oci_spec::image::Config;
 use rayon::prelude::*;
 
+use super::Built;
 use super::cache::Cache;
 use super::layer;
 use super::place::{Content, Entries, Entry};
+use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
-use crate::compile::archive::{self, Packed};
-use crate::compile::finding::{Finding, Refused};
+use crate::compile::archive::{self, Codec, Packed};
+use crate::compile::blob::Blob;
 use crate::compile::host::{Architecture, Base, BaseKind, Image, MAX_LAYERS};
-use crate::compile::make::Maker;
+use crate::compile::make::{Maker, Stored, Upstream, other_processors};
+use crate::compile::outside::Reference;
 use crate::compile::owner::Owner;
 use crate::compile::payload::PayloadFile;
+use crate::compile::source::Span;
 use crate::compile::tree::{Kind, Tree};
 
 /// What stands below an image's own layers.
@@ -25,6 +30,8 @@ pub(super) struct Below {
     pub(super) layers: Vec<Packed>,
     /// What a container is like, as far as the image does not say it.
     pub(super) config: Config,
+    /// The file system.
+    pub(super) tree: Option<Rc<Tree>>,
 }
 
 /// Packages have at most this many layers, so that the image on top can have some.
@@ -32,26 +39,23 @@ const MAX_PACKAGE_LAYERS: usize = MAX_LAYERS / 3 * 2;
 
 pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
     let Some(base) = &image.base else { return Ok(Below::default()) };
+    let (layers, config) = layers_below(image, base, maker)?;
+    Ok(Below { layers, config, tree: Some(maker.tree(base, image.architecture)?) })
+}
+
+fn layers_below(image: &Image, base: &Base, maker: &Maker<'_>) -> Result<(Vec<Packed>, Config)> {
     match &base.kind {
         BaseKind::Upstream(reference) => {
             let upstream = maker.upstream(reference, &base.span, image.architecture)?;
-            let mut layers = Vec::new();
-            for (stored, diff_id) in upstream.layers {
-                let blob = maker.fetched(stored.digest, reference, &base.span)?;
-                layers.push(match stored.codec {
-                    Some(codec) => Packed { blob, codec, diff_id },
-                    // Registries and tools make something else of layers that are not compressed, and not all the same.
-                    None => archive::compress(image.codec, &mut blob.open()?)?,
-                });
-            }
-            Ok(Below { layers, config: upstream.config })
+            let layers = layers_of(&upstream, reference, &base.span, image.codec, maker)?;
+            Ok((layers, upstream.config))
         }
         BaseKind::Image(below) => {
             if below.architecture != image.architecture {
                 return Err(other_processors(base));
             }
             let built = super::build(below, maker)?;
-            Ok(Below { layers: built.layers, config: built.settings })
+            Ok((built.layers, built.settings))
         }
         BaseKind::Debian(packages) => {
             if image.architecture != Architecture::Amd64 {
@@ -66,14 +70,36 @@ pub(super) fn below(image: &Image, maker: &Maker<'_>) -> Result<Below> {
             let pack = |held| layer::pack(&entries(held, whole), image.codec, cache.as_ref());
             let packed: Vec<_> = held.par_iter().map(pack).collect();
             let layers = packed.into_iter().collect::<Result<_>>()?;
-            Ok(Below { layers, config: Config::default() })
+            Ok((layers, Config::default()))
         }
     }
 }
 
-fn other_processors(base: &Base) -> anyhow::Error {
-    let message = format!("an image cannot stand on `{base}`, which is for other processors");
-    Refused::because(Finding::error(message).at(&base.span, "").help("give both the same `platform`"))
+/// An image of a registry as a bundle has it: with the configuration that it has there, and its layers.
+pub(super) fn embedded(reference: &Reference, place: &Span, maker: &Maker<'_>) -> Result<Built> {
+    let upstream = maker.upstream(reference, place, Architecture::OF_HOSTS)?;
+    let layers = layers_of(&upstream, reference, place, Codec::Zstd, maker)?;
+    let config = maker.fetched(upstream.config_digest, reference, place)?;
+    let manifest = Blob::of(super::manifest(&BTreeMap::new(), &config, &layers)?);
+    Ok(Built { manifest, config, layers, settings: upstream.config })
+}
+
+fn layers_of(
+    upstream: &Upstream,
+    reference: &Reference,
+    place: &Span,
+    codec: Codec,
+    maker: &Maker<'_>,
+) -> Result<Vec<Packed>> {
+    let layer = |(stored, diff_id): &(Stored, Digest)| {
+        let blob = maker.fetched(stored.digest, reference, place)?;
+        match stored.codec {
+            Some(codec) => Ok(Packed { blob, codec, diff_id: *diff_id }),
+            // Registries and tools make something else of layers that are not compressed, and not all the same.
+            None => Ok(archive::compress(codec, &mut blob.open()?)?),
+        }
+    };
+    upstream.layers.iter().map(layer).collect()
 }
 
 /// The paths of each layer, lowest first: a package that is large has its own, and all small ones have one together.
@@ -108,7 +134,9 @@ type Held = Vec<(BundlePath, Owner, u32, Option<PayloadFile>)>;
 /// What a layer of packages holds. Where packages say different things of a path, each layer says what is so in the end.
 fn held(paths: &BTreeSet<&str>, whole: &Tree, maker: &Maker<'_>) -> Result<Held> {
     let held = |path: &&str| {
-        let node = whole.get(path)?;
+        // Where another package has a link, this one's directory is where that leads.
+        let path = whole.resolve_parent(path).ok()?;
+        let node = whole.get(&path)?;
         let place = || -> Result<_> {
             let place: BundlePath =
                 path.parse().map_err(|why: String| anyhow!("`/{path}` of a package: {why}"))?;
@@ -137,7 +165,6 @@ fn entries<'a>(held: &'a Held, whole: &'a Tree) -> Entries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::digest::Digest;
     use crate::compile::tree::{Change, Node};
 
     fn package(name: &str, size: u64) -> Tree {

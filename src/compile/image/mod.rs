@@ -7,6 +7,7 @@ mod base;
 mod cache;
 mod config;
 mod cut;
+mod fit;
 mod layer;
 mod place;
 
@@ -19,13 +20,16 @@ use rayon::prelude::*;
 
 use super::archive::Packed;
 use super::blob::Blob;
+use super::finding::{Finding, Refused};
 use super::host::{Host, Image, MAX_LAYERS, Piece};
 use super::make::Maker;
 use super::members::Members;
 use crate::bundle::digest::Digest;
-use crate::bundle::names::Label;
 use crate::bundle::oci::{self, Descriptor, Manifest};
 use cache::Cache;
+
+/// As many as Docker takes, and with it every registry and tool.
+const MAX_MOUNTED: usize = 127;
 
 /// An image as blobs.
 #[derive(Clone, Debug)]
@@ -40,24 +44,28 @@ pub struct Built {
     pub settings: Config,
 }
 
-/// The images of a host.
-pub type Images = BTreeMap<Label, Built>;
+/// The images of a host, as Quadlet files name them: `localhost/NAME`, or an image of a registry.
+pub type Images = BTreeMap<String, Built>;
 
 /// What [`super::lower::lower`] needs to know of them.
-pub fn digests(images: &Images) -> BTreeMap<Label, Digest> {
+pub fn digests(images: &Images) -> BTreeMap<String, Digest> {
     images.iter().map(|(name, built)| (name.clone(), built.manifest.digest)).collect()
 }
 
 /// Builds all images of a host. Layers that are in the cache directory are taken from there, others are put there if they can be.
 ///
 /// # Errors
-/// [`Refused`](super::finding::Refused) if something cannot be built, a payload that changed since it was hashed, a full disk.
+/// [`Refused`] if something cannot be built, a payload that changed since it was hashed, a full disk.
 pub fn build_all(host: &Host, maker: &Maker<'_>) -> anyhow::Result<Images> {
-    let build = |(name, image): (&Label, &Image)| {
-        let built = build(image, maker);
-        Ok((name.clone(), built.with_context(|| format!("cannot build the image `{name}`"))?))
-    };
-    host.images.iter().map(build).collect()
+    let own = host.images.iter().map(|(name, image)| {
+        let built = build(image, maker).with_context(|| format!("cannot build the image `{name}`"))?;
+        Ok((format!("localhost/{name}"), built))
+    });
+    let embedded = host.embedded.iter().map(|(name, (reference, place))| {
+        let built = base::embedded(reference, place, maker);
+        Ok((name.clone(), built.with_context(|| format!("cannot embed the image `{name}`"))?))
+    });
+    own.chain(embedded).collect()
 }
 
 /// Builds an image, and all that it is made of.
@@ -65,13 +73,20 @@ pub fn build_all(host: &Host, maker: &Maker<'_>) -> anyhow::Result<Images> {
 /// # Errors
 /// As of [`build_all`].
 pub fn build(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
+    maker.once(image, || build_anew(image, maker))
+}
+
+fn build_anew(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
     let below = base::below(image, maker)?;
     let members = image.layers.iter().map(|layer| match &layer.piece {
         Piece::Copied { source, .. } => maker.members(source, image.architecture),
         Piece::Written { .. } | Piece::Linked { .. } | Piece::EmptyDirectory { .. } => Ok(Members::default()),
     });
     let members = members.collect::<anyhow::Result<Vec<_>>>()?;
-    let own = place::place(image, &members, MAX_LAYERS.saturating_sub(below.layers.len()))?;
+    let own = place::own_entries(image, &members)?;
+    fit::check(image, &members, &own, below.tree.as_deref())?;
+    let most = MAX_LAYERS.saturating_sub(below.layers.len());
+    let own = place::place(image, &own, below.tree.as_deref(), most)?;
     let cache = maker.cache().map(Cache::at);
     let packed: Vec<_> =
         own.par_iter().map(|entries| layer::pack(entries, image.codec, cache.as_ref())).collect();
@@ -79,20 +94,29 @@ pub fn build(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
     for packed in packed {
         layers.push(packed?);
     }
+    if let (Some(base), true) = (&image.base, layers.len() > MAX_MOUNTED) {
+        let message =
+            format!("an image of {} layers, and {MAX_MOUNTED} are the most that hosts take", layers.len());
+        return Err(Refused::because(Finding::error(message).at(&base.span, "on this one")));
+    }
     let settings = config::over(below.config, &image.settings);
     let config = Blob::of(config::render(image.architecture, &settings, &layers)?);
-    let manifest = Blob::of(manifest(image, &config, &layers)?);
+    let manifest = Blob::of(manifest(&image.annotations, &config, &layers)?);
     Ok(Built { manifest, config, layers, settings })
 }
 
-fn manifest(image: &Image, config: &Blob, layers: &[Packed]) -> anyhow::Result<Vec<u8>> {
+fn manifest(
+    annotations: &BTreeMap<String, String>,
+    config: &Blob,
+    layers: &[Packed],
+) -> anyhow::Result<Vec<u8>> {
     Ok(oci::canonical_json(&Manifest {
         schema_version: 2,
         media_type: oci::MANIFEST.to_owned(),
         artifact_type: None,
         config: descriptor(oci::IMAGE_CONFIG, config),
         layers: layers.iter().map(|layer| descriptor(layer.codec.layer(), &layer.blob)).collect(),
-        annotations: image.annotations.clone(),
+        annotations: annotations.clone(),
     })?)
 }
 

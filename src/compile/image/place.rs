@@ -14,6 +14,7 @@ use crate::compile::host::{Image, Layer, Piece};
 use crate::compile::members::{Link, Members};
 use crate::compile::owner::Owner;
 use crate::compile::payload::PayloadFile;
+use crate::compile::tree::{Kind, Tree};
 
 /// The entries of a layer. Their order puts a directory before what is in it.
 pub(super) type Entries<'a> = BTreeMap<BundlePath, Entry<'a>>;
@@ -43,22 +44,24 @@ const LINK: u32 = 0o777;
 /// Directories of which a layer says whose they are.
 type Declared<'a> = BTreeMap<BundlePath, Entry<'a>>;
 
-/// The entries of each layer, in the order of the pieces, of which large ones are several. `members` are what the source of each piece holds,
-/// if it has one. There are at most `most`, unless there are more
-/// pieces.
-pub(super) fn place<'a>(
+/// What each layer holds by itself. `members` are what the source of each piece holds, if it has one.
+pub(super) fn own_entries<'a>(
     image: &'a Image,
     members: &'a [Members<'_>],
+) -> anyhow::Result<Vec<Entries<'a>>> {
+    image.layers.iter().zip(members).map(|(layer, members)| own(layer, members)).collect()
+}
+
+/// The entries of each layer of an image, in the order of the pieces, of which large ones are several: at most `most`, unless there are more
+/// pieces. `below` is the file system that they stand on.
+pub(super) fn place<'a>(
+    image: &'a Image,
+    own: &[Entries<'a>],
+    below: Option<&Tree>,
     most: usize,
 ) -> anyhow::Result<Vec<Entries<'a>>> {
-    let own: Vec<Entries<'_>> = image
-        .layers
-        .iter()
-        .zip(members)
-        .map(|(layer, members)| own(layer, members))
-        .collect::<anyhow::Result<_>>()?;
-    let declared = declared(&image.layers, &own)?;
-    cut(&own, most).into_iter().map(|entries| with_parents(entries, &declared)).collect()
+    let directories = Directories { stated: stated(own), of_trees: of_trees(&image.layers, own)?, below };
+    cut(own, most).into_iter().map(|entries| with_parents(entries, &directories)).collect()
 }
 
 /// What a layer puts at its place and, if that is a tree, below.
@@ -88,9 +91,36 @@ fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries
     }
 }
 
-/// The directories of trees, which are their owner's; over those, the ones that are declared by themselves. Where trees stand in each
-/// other, the inner one says it.
-fn declared<'a>(layers: &[Layer], own: &[Entries<'a>]) -> anyhow::Result<Declared<'a>> {
+/// What is known of directories, the first that says something of one being right.
+struct Directories<'a, 'b> {
+    /// Those that layers state by themselves.
+    stated: Declared<'a>,
+    /// Those that the image below has.
+    below: Option<&'b Tree>,
+    /// Those of trees.
+    of_trees: Declared<'a>,
+}
+
+impl<'a> Directories<'a, '_> {
+    fn entry(&self, path: &BundlePath) -> Entry<'a> {
+        let below = || {
+            let node = self.below?.get(path.as_str()).filter(|node| node.kind == Kind::Directory)?;
+            let owner = Owner::of(node.uid, node.gid)?;
+            Some(Entry { owner, mode: node.mode, content: Content::Directory })
+        };
+        let plain = Entry { owner: Owner::ROOT, mode: DIRECTORY, content: Content::Directory };
+        let stated = self.stated.get(path).copied().or_else(below);
+        stated.or_else(|| self.of_trees.get(path).copied()).unwrap_or(plain)
+    }
+}
+
+fn stated<'a>(own: &[Entries<'a>]) -> Declared<'a> {
+    let directories = own.iter().flatten().filter(|(_, entry)| matches!(entry.content, Content::Directory));
+    directories.map(|(path, entry)| (path.clone(), *entry)).collect()
+}
+
+/// The directories of trees, which are their owner's. Where trees stand in each other, the inner one says it.
+fn of_trees<'a>(layers: &[Layer], own: &[Entries<'a>]) -> anyhow::Result<Declared<'a>> {
     let mut declared = Declared::new();
     let mut inner_last: Vec<(&Layer, &Entries<'a>)> = layers.iter().zip(own).collect();
     inner_last.sort_by_key(|(layer, _)| layer.at.as_str().len());
@@ -103,17 +133,17 @@ fn declared<'a>(layers: &[Layer], own: &[Entries<'a>]) -> anyhow::Result<Declare
             }
         }
     }
-    let directories = own.iter().flatten().filter(|(_, entry)| matches!(entry.content, Content::Directory));
-    declared.extend(directories.map(|(path, entry)| (path.clone(), *entry)));
     Ok(declared)
 }
 
-fn with_parents<'a>(mut entries: Entries<'a>, declared: &Declared<'a>) -> anyhow::Result<Entries<'a>> {
-    let plain = Entry { owner: Owner::ROOT, mode: DIRECTORY, content: Content::Directory };
+fn with_parents<'a>(
+    mut entries: Entries<'a>,
+    directories: &Directories<'a, '_>,
+) -> anyhow::Result<Entries<'a>> {
     let own: Vec<BundlePath> = entries.keys().cloned().collect();
     for path in &own {
         for parent in parents(path)? {
-            let entry = declared.get(&parent).copied().unwrap_or(plain);
+            let entry = directories.entry(&parent);
             entries.entry(parent).or_insert(entry);
         }
     }

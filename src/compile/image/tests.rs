@@ -29,7 +29,7 @@ fn tree() -> TempDir {
 }
 
 fn layer(path: &str, piece: Piece) -> Layer {
-    Layer { at: path.parse().unwrap(), piece }
+    Layer { at: path.parse().unwrap(), piece, span: Span { file: source("x.star"), start: 0, end: 0 } }
 }
 
 fn copied(path: &str, owner: &str, selection: Selection) -> Piece {

@@ -119,7 +119,18 @@ impl Source {
     }
 }
 
+/// How deep builds and images may stand on each other. Each holds those below as a whole.
+pub const MAX_DEPTH: usize = 16;
+
 impl Source {
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::Tree(_) | Self::Archive(_) => 0,
+            Self::Output(build, _) => build.depth(),
+            Self::Within(base, _) => base.depth(),
+        }
+    }
+
     pub(super) fn builds_mut(&mut self, change: &mut dyn FnMut(&mut Build)) {
         match self {
             Self::Tree(_) | Self::Archive(_) => {}
@@ -142,6 +153,12 @@ impl Build {
         self.inputs.values().for_each(|input| input.outside(tell));
     }
 
+    /// How deep other builds and images are in it.
+    pub fn depth(&self) -> usize {
+        let inputs = self.inputs.values().map(Source::depth).max().unwrap_or_default();
+        1 + inputs.max(self.root.depth())
+    }
+
     /// The builds in it, and itself last.
     fn builds_mut(&mut self, change: &mut dyn FnMut(&mut Self)) {
         self.root.builds_mut(change);
@@ -156,6 +173,10 @@ impl Build {
 }
 
 impl Base {
+    pub(super) fn depth(&self) -> usize {
+        if let BaseKind::Image(image) = &self.kind { image.depth() } else { 0 }
+    }
+
     pub(super) fn builds_mut(&mut self, change: &mut dyn FnMut(&mut Build)) {
         if let BaseKind::Image(image) = &mut self.kind {
             image.builds_mut(change);

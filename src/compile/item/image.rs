@@ -53,6 +53,15 @@ impl Image {
         }
     }
 
+    /// How deep other images and builds are in it.
+    pub fn depth(&self) -> usize {
+        let sources = self.layers.iter().filter_map(|layer| match &layer.piece {
+            Piece::Copied(copied) => Some(copied.source.depth()),
+            Piece::Written(_) | Piece::Linked(_) | Piece::EmptyDirectory(_) => None,
+        });
+        1 + sources.chain(self.base.as_ref().map(Base::depth)).max().unwrap_or_default()
+    }
+
     /// Changes each build in it.
     pub fn builds_mut(&mut self, change: &mut dyn FnMut(&mut Build)) {
         self.base.iter_mut().for_each(|base| base.builds_mut(change));

@@ -52,7 +52,7 @@ pub enum Content {
 pub fn lower(
     host: &Host,
     payloads: &Payloads,
-    images: &BTreeMap<Label, Digest>,
+    images: &BTreeMap<String, Digest>,
 ) -> Result<Lowered, Vec<Finding>> {
     let mut out = Output::default();
     for (path, file) in &host.files {
@@ -75,6 +75,7 @@ pub fn lower(
         links: out.links,
         units,
         images: images.iter().map(|(name, digest)| (image_reference(name, *digest), *digest)).collect(),
+        pulls: host.quadlets.iter().flat_map(|quadlet| quadlet::pulled(quadlet, images)).collect(),
         programs: host.programs.iter().map(|(path, wanted)| (path.clone(), program(wanted))).collect(),
         versions: versions::needed(host),
         validations,
@@ -85,9 +86,9 @@ pub fn lower(
     Ok(Lowered { manifest, files: out.contents })
 }
 
-/// The name under which an image is stored: tagged by its own digest.
-pub fn image_reference(name: &Label, manifest: Digest) -> String {
-    format!("localhost/{name}:{}", manifest.short())
+/// The name under which an image is stored that Quadlet files call `name`: tagged by its own digest.
+pub fn image_reference(name: &str, manifest: Digest) -> String {
+    format!("{}:{}", quadlet::repository(name), manifest.short())
 }
 
 fn program((package, needed_by): &(String, Vec<Label>)) -> Program {

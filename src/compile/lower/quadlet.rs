@@ -4,36 +4,54 @@
 use std::collections::BTreeMap;
 
 use crate::bundle::digest::Digest;
-use crate::bundle::names::{Label, UnitName};
+use crate::bundle::names::UnitName;
 use crate::compile::host::Quadlet;
 use crate::compile::item::Sections;
+use crate::compile::outside::Reference;
 
 /// The keys that may name another Quadlet file.
 const REFERENCES: [&str; 5] = ["Pod", "Network", "Volume", "Image", "Mount"];
 
-/// The sections with images by their digests. For one of this host, Podman then must not look elsewhere.
-pub(super) fn pin_images(quadlet: &Quadlet, images: &BTreeMap<Label, Digest>) -> Sections {
+/// The sections with images by their digests. One that comes in the bundle is nowhere else for Podman to look.
+pub(super) fn pin_images(quadlet: &Quadlet, images: &BTreeMap<String, Digest>) -> Sections {
     let mut sections = quadlet.sections.clone();
-    for (name, entries) in sections.iter_mut().filter(|(name, _)| name == "Container" || name == "Image") {
-        let mut own = false;
+    for (_, entries) in sections.iter_mut().filter(|(name, _)| name == "Container" || name == "Image") {
+        let mut comes = false;
         // The last one is what counts.
         if let Some((_, value)) = entries.iter_mut().rfind(|(key, _)| key == "Image") {
-            let built = own_image(value, images).filter(|_| name == "Container");
-            own = built.is_some();
-            if let Some(digest) = built.or(quadlet.pinned) {
+            if let Some(digest) = images.get(value) {
+                comes = true;
+                *value = format!("{}@{digest}", repository(value));
+            } else if let Some(digest) = quadlet.pinned {
                 *value = format!("{value}@{digest}");
             }
         }
-        if own && !entries.iter().any(|(key, _)| key == "Pull") {
+        if comes && !entries.iter().any(|(key, _)| key == "Pull") {
             entries.push(("Pull".to_owned(), "never".to_owned()));
         }
     }
     sections
 }
 
-fn own_image(value: &str, images: &BTreeMap<Label, Digest>) -> Option<Digest> {
-    let name: Label = value.strip_prefix("localhost/")?.parse().ok()?;
-    images.get(&name).copied()
+/// The name of an image without its tag or digest.
+pub(super) fn repository(name: &str) -> String {
+    name.parse().map_or_else(|_| name.to_owned(), |reference: Reference| reference.repository().to_owned())
+}
+
+/// The images of registries that Podman is to have before anything starts, by their digests. What has none is of this host, or another file;
+/// and who says that Podman never pulls has a way of their own.
+pub(super) fn pulled(quadlet: &Quadlet, images: &BTreeMap<String, Digest>) -> Vec<String> {
+    let sections = pin_images(quadlet, images);
+    let named = sections.iter().filter(|(name, _)| name == "Container" || name == "Image");
+    let pulled = named.filter_map(|(_, entries)| {
+        let last =
+            |wanted: &str| entries.iter().rfind(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+        let value = last("Image").filter(|value| !value.starts_with("localhost/"))?;
+        let reference: Reference = value.parse().ok()?;
+        let name = format!("{}@{}", reference.repository(), reference.digest()?);
+        (last("Pull") != Some("never")).then_some(name)
+    });
+    pulled.collect()
 }
 
 /// The units of other Quadlets that this one is started after, whether it says so or not.

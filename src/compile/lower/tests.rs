@@ -65,6 +65,7 @@ pub(super) fn empty() -> Host {
         type_drop_ins: vec![],
         quadlets: vec![],
         images: BTreeMap::new(),
+        embedded: BTreeMap::new(),
         probes: vec![],
         validations: vec![],
         programs: BTreeMap::new(),
@@ -301,7 +302,7 @@ fn own_images_are_named_by_digest_and_never_pulled() {
         quadlet("c.container", "c.service", "[Container]\nImage=docker.io/library/x@sha256:00\n"),
     ];
     let digest = Digest::of(b"manifest");
-    let images = BTreeMap::from([("whoami".parse().unwrap(), digest)]);
+    let images = BTreeMap::from([("localhost/whoami".to_owned(), digest)]);
     let lowered = lower(&host, &Payloads::default(), &images).unwrap();
     let text = lowered.text("quadlets/whoami.container");
     assert!(text.contains(&format!("Image=localhost/whoami@{digest}\nPull=never\n")), "{text}");

@@ -28,7 +28,7 @@ struct Stated<'a> {
 type AllStated<'a> = BTreeMap<UnitName, Stated<'a>>;
 
 /// Writes the files and links of all units, and gives their entries in order.
-pub(super) fn lower(out: &mut Output, host: &Host, images: &BTreeMap<Label, Digest>) -> Vec<UnitEntry> {
+pub(super) fn lower(out: &mut Output, host: &Host, images: &BTreeMap<String, Digest>) -> Vec<UnitEntry> {
     let stated = collect(out, host);
     for (name, unit) in &stated {
         write(out, host, images, name, unit);
@@ -74,7 +74,7 @@ fn collect<'a>(out: &mut Output, host: &'a Host) -> AllStated<'a> {
 fn write(
     out: &mut Output,
     host: &Host,
-    images: &BTreeMap<Label, Digest>,
+    images: &BTreeMap<String, Digest>,
     name: &UnitName,
     stated: &Stated<'_>,
 ) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use oci_spec::image::{Config, ImageConfiguration};
 
 use super::strata::{Form, Stratum};
-use super::{Maker, missing_is_told, not_fetched, strata};
+use super::{Maker, not_fetched, strata, told_at};
 use crate::bundle::digest::Digest;
 use crate::compile::archive::Codec;
 use crate::compile::blob::Blob;
@@ -27,6 +27,8 @@ pub struct Upstream {
     pub layers: Vec<(Stored, Digest)>,
     /// What a container of it is like.
     pub config: Config,
+    /// The blob that says so.
+    pub config_digest: Digest,
 }
 
 /// A layer as a registry has it.
@@ -51,6 +53,9 @@ impl Maker<'_> {
             }
             BaseKind::Debian(packages) => self.package_strata(packages),
             BaseKind::Image(image) => {
+                if image.architecture != architecture {
+                    return Err(other_processors(base));
+                }
                 let built = image::build(image, self)?;
                 let stratum = |packed: crate::compile::archive::Packed| Stratum {
                     digest: packed.blob.digest,
@@ -74,9 +79,9 @@ impl Maker<'_> {
     /// [`Refused`] if one was not fetched; what the machine says.
     pub fn packages(&self, packages: &Packages, span: &Span) -> Result<(Rc<Tree>, Vec<Tree>)> {
         let base = Base { kind: BaseKind::Debian(packages.clone()), span: span.clone() };
-        let (_, whole) = self.tree(&base, Architecture::Amd64)?;
+        let whole = self.tree(&base, Architecture::Amd64)?;
         let strata = self.package_strata(packages)?;
-        let each = strata.chunks(1).map(|one| missing_is_told(&base, strata::tree(one, self.store)));
+        let each = strata.chunks(1).map(|one| told_at(&base, strata::tree(one, self.store)));
         Ok((whole, each.collect::<Result<_>>()?))
     }
 
@@ -108,7 +113,8 @@ impl Maker<'_> {
                 }
             }
         };
-        let config = read(manifest.config)?;
+        let config_digest = manifest.config;
+        let config = read(config_digest)?;
         if !upstream::is_for(&config, architecture) {
             return Err(for_others(reference, span, architecture));
         }
@@ -120,7 +126,7 @@ impl Maker<'_> {
             let diff_id = diff_id.strip_prefix("sha256:").and_then(Digest::from_hex).with_context(damaged)?;
             layers.push((Stored { digest: *digest, codec: codec_of(media_type)? }, diff_id));
         }
-        Ok(Upstream { layers, config: config.config().clone().unwrap_or_default() })
+        Ok(Upstream { layers, config: config.config().clone().unwrap_or_default(), config_digest })
     }
 
     /// The bytes of a layer that was fetched.
@@ -130,6 +136,16 @@ impl Maker<'_> {
     pub fn fetched(&self, digest: Digest, reference: &Reference, span: &Span) -> Result<Blob> {
         self.store.blob(digest).ok_or_else(|| not_fetched(&reference.to_string(), span))
     }
+}
+
+/// An image of a module is used where its programs cannot run.
+pub fn other_processors(base: &Base) -> anyhow::Error {
+    let message = format!("`{base}` is for other processors than what is made of it");
+    Refused::because(
+        Finding::error(message)
+            .at(&base.span, "")
+            .help("give both the same `platform`; builds run on linux/amd64"),
+    )
 }
 
 fn for_others(reference: &Reference, span: &Span, wanted: Architecture) -> anyhow::Error {

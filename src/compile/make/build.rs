@@ -1,24 +1,23 @@
 //! One build: its key, its run, and what it made.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use walkdir::WalkDir;
 
-use super::lay_out::{is_laid_out, lay_out, make_directory};
+use super::lay_out::{Content, is_laid_out, lay_out, make_directory};
+use super::outputs::{self, Trouble};
 use super::sandbox::{Ended, Sandbox};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
 use crate::bundle::oci;
 use crate::compile::finding::{Finding, Refused};
 use crate::compile::host::Build;
-use crate::compile::store::{EPOCH, Store, is_executable};
-use crate::compile::tree::{Change, Kind, Node, Tree};
+use crate::compile::store::{EPOCH, Store};
+use crate::compile::tree::Tree;
 
 /// Changes when the same inputs may give another output: when the sandbox is another one.
 const BUILD_FORMAT: u32 = 1;
@@ -88,7 +87,13 @@ impl Task<'_> {
             environment: &self.build.environment,
             cores: self.build.cores,
         };
-        let ended = sandbox.run(&run)?;
+        let ended = match sandbox.run(&run)? {
+            Ok(ended) => ended,
+            Err(why) => {
+                let message = format!("the build `{}` cannot run here: {why}", self.build.name);
+                return Err(Refused::because(Finding::error(message).at(&self.build.span, "")));
+            }
+        };
         self.outputs(&ended, &run.join("out"), store)
     }
 
@@ -106,14 +111,12 @@ impl Task<'_> {
                     finding.help("put it at a path whose first part the root does not have, as in `/src`"),
                 ));
             }
-            let place = if let Some(Node { kind: Kind::File { digest, .. }, mode, .. }) = tree.get(ONE_FILE) {
-                store.file(*digest, is_executable(*mode))
-            } else {
-                let place = scratch.join(format!("input-{number}"));
+            // Copies: with its hard links, a tree would tell a build of what else the store has, and two files of one content would be one.
+            let place = scratch.join(format!("input-{number}"));
+            if tree.get(ONE_FILE).is_none() {
                 make_directory(&place)?;
-                lay_out(tree, store, &place)?;
-                place
-            };
+            }
+            lay_out(tree, store, &place, Content::Copied)?;
             places.push((path.as_str(), place));
         }
         Ok(places)
@@ -127,13 +130,18 @@ impl Task<'_> {
         }
         let mut changes = Vec::new();
         for output in &self.build.outputs {
-            let place = out.join(output.as_str());
-            if place.symlink_metadata().is_err() {
-                let finding = Finding::error(format!("the build `{name}` did not make `/out/{output}`"));
-                return Err(Refused::because(self.with_log(finding, ended)));
+            match outputs::take(out, output, store, &mut changes) {
+                Ok(()) => {}
+                Err(Trouble::Unfit(why)) => {
+                    let finding =
+                        Finding::error(format!("the build `{name}` left what cannot be taken: {why}"));
+                    return Err(Refused::because(self.with_log(finding, ended)));
+                }
+                Err(Trouble::Machine(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot take `/out/{output}` of the build `{name}`"));
+                }
             }
-            read_output(&place, output.as_str(), store, &mut changes)
-                .with_context(|| format!("cannot take `/out/{output}` of the build `{name}`"))?;
         }
         let mut made = Tree::default();
         made.apply(changes).map_err(anyhow::Error::msg)?;
@@ -164,7 +172,7 @@ fn root(key: Digest, tree: &Tree, store: &Store) -> Result<PathBuf> {
     }
     let folder = scratch.path().join("root");
     make_directory(&folder)?;
-    lay_out(tree, store, &folder)?;
+    lay_out(tree, store, &folder, Content::Linked)?;
     // Once it has its name it is believed.
     store.sync()?;
     match fs::rename(&folder, &place) {
@@ -173,36 +181,6 @@ fn root(key: Digest, tree: &Tree, store: &Store) -> Result<PathBuf> {
         other => other?,
     }
     Ok(place)
-}
-
-/// Takes an output: files, links and the directories around them. Whether a file may be executed is all that is taken of its mode.
-fn read_output(place: &Path, output: &str, store: &Store, changes: &mut Vec<(String, Change)>) -> Result<()> {
-    for entry in WalkDir::new(place).sort_by_file_name() {
-        let entry = entry?;
-        let below = entry
-            .path()
-            .strip_prefix(place)?
-            .to_str()
-            .with_context(|| format!("`{}` is not UTF-8", entry.path().display()))?;
-        let path = if below.is_empty() { output.to_owned() } else { format!("{output}/{below}") };
-        let kind = entry.file_type();
-        let node = |mode, kind| Node { uid: 0, gid: 0, mode, kind };
-        let node = if kind.is_dir() {
-            node(0o755, Kind::Directory)
-        } else if kind.is_symlink() {
-            let target = fs::read_link(entry.path())?;
-            let target = target.to_str().with_context(|| format!("`{path}` leads to what is not UTF-8"))?;
-            node(0o777, Kind::Link(target.to_owned()))
-        } else if kind.is_file() {
-            let executable = entry.metadata()?.permissions().mode() & 0o100 != 0;
-            let (digest, size) = store.keep(&mut File::open(entry.path())?, executable)?;
-            node(if executable { 0o755 } else { 0o644 }, Kind::File { digest, size })
-        } else {
-            anyhow::bail!("`{path}` is neither a file nor a directory nor a link");
-        };
-        changes.push((path, Change::Put(node)));
-    }
-    Ok(())
 }
 
 /// Waits until the clock shows another second: a build that writes the time down then makes something else.

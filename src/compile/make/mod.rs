@@ -6,28 +6,35 @@
 mod base;
 mod build;
 mod lay_out;
+mod outputs;
 mod sandbox;
+mod seccomp;
 mod strata;
 mod unpack;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::How;
 use super::finding::{Finding, Refused};
-use super::host::{Architecture, Base, Build, Source};
+use super::host::{Architecture, Base, Build, Image, Source};
+use super::image::Built;
 use super::lock::Lock;
 use super::members::{Link, Members};
 use super::payload::{PayloadFile, Payloads};
+use super::source::Span;
 use super::store::{Store, is_executable};
 use super::tree::{Change, Kind, Node, Tree};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
-pub use base::{Stored, Upstream};
+pub use base::{Stored, Upstream, other_processors};
 use build::{ONE_FILE, Task};
 use strata::Missing;
 
@@ -37,19 +44,42 @@ pub struct Maker<'a> {
     lock: &'a Lock,
     store: &'a Store,
     how: How<'a>,
-    made: RefCell<BTreeMap<Digest, Rc<Tree>>>,
+    /// By digests of their definitions.
+    images: RefCell<BTreeMap<Digest, Built>>,
+    /// The same.
+    outputs: RefCell<BTreeMap<Digest, Rc<Tree>>>,
+    /// By what names them.
     trees: RefCell<BTreeMap<Digest, Rc<Tree>>>,
 }
 
 impl<'a> Maker<'a> {
     /// A maker that has made nothing yet.
     pub fn new(payloads: &'a Payloads, lock: &'a Lock, store: &'a Store, how: How<'a>) -> Self {
-        Self { payloads, lock, store, how, made: RefCell::default(), trees: RefCell::default() }
+        Self {
+            payloads,
+            lock,
+            store,
+            how,
+            images: RefCell::default(),
+            outputs: RefCell::default(),
+            trees: RefCell::default(),
+        }
     }
 
     /// Where packed layers are kept.
     pub fn cache(&self) -> Option<&'a Path> {
         self.how.cache
+    }
+
+    /// An image that was built before, or else by `make`.
+    pub(super) fn once(&self, image: &Image, make: impl FnOnce() -> Result<Built>) -> Result<Built> {
+        let key = definition(image);
+        if let Some(built) = self.images.borrow().get(&key) {
+            return Ok(built.clone());
+        }
+        let built = make()?;
+        self.images.borrow_mut().insert(key, built.clone());
+        Ok(built)
     }
 
     /// What a source holds, for an image or a build of this architecture.
@@ -74,23 +104,24 @@ impl<'a> Maker<'a> {
             }
             Source::Output(build, output) => {
                 let made = self.output(build)?;
-                self.below(&made, output.as_str(), output.as_str())
+                self.below(&made, output.as_str(), &build.span)
             }
             Source::Within(base, path) => {
-                let tree = self.tree(base, architecture)?.1;
-                let place = tree.resolve(path.as_str()).map_err(|why| anyhow!(why))?;
+                let tree = self.tree(base, architecture)?;
+                let refused = |why| Refused::because(Finding::error(why).at(&base.span, "this image"));
+                let place = tree.resolve(path.as_str()).map_err(refused)?;
                 if tree.get(&place).is_none() {
                     let finding =
                         Finding::error(format!("the image has no `/{path}`")).at(&base.span, "this image");
                     return Err(Refused::because(finding));
                 }
-                self.below(&tree, &place, path.as_str())
+                self.below(&tree, &place, &base.span)
             }
         }
     }
 
-    /// What stands at a path of a tree, and below it; `shown` is the path for people.
-    fn below(&self, tree: &Tree, path: &str, shown: &str) -> Result<Members<'a>> {
+    /// What stands at a path of a tree, and below it; `span` is where that is stated.
+    fn below(&self, tree: &Tree, path: &str, span: &Span) -> Result<Members<'a>> {
         if let Some(node) = tree.get(path)
             && let Some(file) = self.stored(None, node)
         {
@@ -99,9 +130,9 @@ impl<'a> Maker<'a> {
         let (mut files, mut links) = (Vec::new(), Vec::new());
         for (below, node) in tree.below(path) {
             let relative = below.strip_prefix(path).unwrap_or(below).trim_start_matches('/');
-            let named = || -> Result<BundlePath> {
-                relative.parse().map_err(|why: String| anyhow!("`/{shown}/{relative}`: {why}"))
-            };
+            let refused =
+                |why: String| Refused::because(Finding::error(format!("`/{below}`: {why}")).at(span, ""));
+            let named = || relative.parse::<BundlePath>().map_err(refused);
             match &node.kind {
                 Kind::Directory => {}
                 Kind::File { .. } => files.extend(self.stored(Some(named()?), node)),
@@ -120,20 +151,20 @@ impl<'a> Maker<'a> {
 
     /// What a build makes, from the store if it ran before.
     fn output(&self, build: &Build) -> Result<Rc<Tree>> {
+        let definition = definition(build);
+        if let Some(made) = self.outputs.borrow().get(&definition) {
+            return Ok(Rc::clone(made));
+        }
         // It runs on this machine, whatever its outputs are for.
         let architecture = Architecture::OF_HOSTS;
-        let (root_key, root) = self.tree(&build.root, architecture)?;
+        let (root_key, root) = self.named_tree(&build.root, architecture)?;
         let mut inputs = BTreeMap::new();
         for (path, input) in &build.inputs {
             inputs.insert(path, self.input(&self.members(input, architecture)?)?);
         }
         let task = Task { build, root_key, root: &root, inputs };
-        let key = task.key()?;
-        if let Some(made) = self.made.borrow().get(&key) {
-            return Ok(Rc::clone(made));
-        }
-        let made = Rc::new(self.run(&task, key)?);
-        self.made.borrow_mut().insert(key, Rc::clone(&made));
+        let made = Rc::new(self.run(&task, task.key()?)?);
+        self.outputs.borrow_mut().insert(definition, Rc::clone(&made));
         Ok(made)
     }
 
@@ -195,14 +226,8 @@ impl<'a> Maker<'a> {
         let mut changes = Vec::new();
         for file in members.files.iter() {
             let digest = file.hash()?;
-            if !self.store.has(digest, file.executable, file.size) {
-                let kept = self.store.keep(&mut std::fs::File::open(&file.location)?, file.executable)?;
-                anyhow::ensure!(
-                    kept == (digest, file.size),
-                    "{} changed while it was read",
-                    file.location.display()
-                );
-            }
+            let kept = self.store.keep(&mut File::open(&file.location)?, file.executable)?;
+            ensure!(kept == (digest, file.size), "{} changed while it was read", file.location.display());
             let kind = Kind::File { digest, size: file.size };
             let path = file.relative.as_ref().map_or(ONE_FILE, BundlePath::as_str);
             changes.push((path.to_owned(), Change::Put(Node { uid: 0, gid: 0, mode: file.mode(), kind })));
@@ -217,29 +242,49 @@ impl<'a> Maker<'a> {
         Ok(tree)
     }
 
-    /// The file system of a base, and what names it.
-    fn tree(&self, base: &Base, architecture: Architecture) -> Result<(Digest, Rc<Tree>)> {
+    /// The file system of a base.
+    ///
+    /// # Errors
+    /// As of [`Self::members`].
+    pub fn tree(&self, base: &Base, architecture: Architecture) -> Result<Rc<Tree>> {
+        Ok(self.named_tree(base, architecture)?.1)
+    }
+
+    /// The same, after what names it.
+    fn named_tree(&self, base: &Base, architecture: Architecture) -> Result<(Digest, Rc<Tree>)> {
         let strata = self.strata(base, architecture)?;
         let key = strata::key(&strata);
         if let Some(tree) = self.trees.borrow().get(&key) {
             return Ok((key, Rc::clone(tree)));
         }
-        let tree = Rc::new(missing_is_told(base, strata::tree(&strata, self.store))?);
+        let tree = Rc::new(told_at(base, strata::tree(&strata, self.store))?);
         self.trees.borrow_mut().insert(key, Rc::clone(&tree));
         Ok((key, tree))
     }
 }
 
-fn missing_is_told<T>(base: &Base, made: Result<T>) -> Result<T> {
-    let told = |error: anyhow::Error| match error.downcast_ref() {
-        Some(Missing) => not_fetched(&base.to_string(), &base.span),
-        None => error,
+/// A digest of all that a definition says. Its text says it all.
+fn definition(of: &impl Debug) -> Digest {
+    Digest::of(format!("{of:?}").as_bytes())
+}
+
+/// Says where a base is stated that could not be unpacked, unless it is the machine that failed.
+fn told_at<T>(base: &Base, made: Result<T>) -> Result<T> {
+    let told = |error: anyhow::Error| {
+        if error.is::<Missing>() {
+            return not_fetched(&base.to_string(), &base.span);
+        }
+        let machine = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        if error.is::<Refused>() || machine.into_iter().any(|cause| cause.raw_os_error().is_some()) {
+            return error;
+        }
+        Refused::because(Finding::error(format!("{error:#}")).at(&base.span, "this image"))
     };
     made.map_err(told)
 }
 
 /// What a build would need the network for.
-fn not_fetched(what: &str, span: &super::source::Span) -> anyhow::Error {
+fn not_fetched(what: &str, span: &Span) -> anyhow::Error {
     let finding = Finding::error(format!("`{what}` is locked, and not on this machine")).at(span, "");
     Refused::because(
         finding.help("run `rickbuild lock`: it fetches what builds need, and is the only command that does"),

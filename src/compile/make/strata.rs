@@ -87,7 +87,9 @@ impl Stratum {
                 unpack(&mut package, store).and_then(|changes| package.finish().map(|()| changes))
             }
         };
-        tree.apply(changes.with_context(context)?).map_err(anyhow::Error::msg).with_context(context)
+        let changes = changes.with_context(context)?;
+        let applied = if self.form == Form::Package { tree.install(changes) } else { tree.apply(changes) };
+        applied.map_err(anyhow::Error::msg).with_context(context)
     }
 }
 

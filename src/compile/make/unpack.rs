@@ -1,5 +1,6 @@
 //! A layer as a tar archive → what it says, with the content of its files in the store.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,6 +11,14 @@ use crate::compile::tree::{Change, Kind, Node};
 
 /// Far above all that layers have: the whole of Debian has about as many files.
 const MAX_ENTRIES: usize = 2_000_000;
+/// Far above all that files of a layer hold together.
+const MAX_BYTES: u64 = 256 << 30;
+/// As on Linux.
+const MAX_PATH: usize = 4096;
+/// As on Linux.
+const MAX_NAME: usize = 255;
+/// Keys with which a file is said to be stored in another form.
+const SPARSE: &[u8] = b"GNU.sparse.";
 /// Says in a layer that something below is gone.
 const HIDES: &str = ".wh.";
 /// Says in a layer that all that a directory has below is gone.
@@ -21,25 +30,49 @@ const HIDES_ALL: &str = ".wh..wh..opq";
 /// Whatever is wrong with the archive, with the path at which it is; a full disk.
 pub(super) fn unpack(archive: impl Read, store: &Store) -> Result<Vec<(String, Change)>> {
     let mut changes = Vec::new();
-    for entry in Archive::new(archive).entries()? {
+    let mut skipped = BTreeSet::new();
+    let mut bytes = 0u64;
+    for (number, entry) in Archive::new(archive).entries()?.enumerate() {
+        ensure!(number < MAX_ENTRIES, "the archive has more than {MAX_ENTRIES} entries");
         let mut entry = entry.context("the archive is damaged")?;
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let change = change(&mut entry, store).with_context(|| format!("`{}`", path.escape_debug()))?;
-        changes.extend(change);
-        ensure!(changes.len() <= MAX_ENTRIES, "the archive has more than {MAX_ENTRIES} entries");
+        bytes = bytes.saturating_add(entry.size());
+        ensure!(bytes <= MAX_BYTES, "the files of the archive hold more than {MAX_BYTES} bytes");
+        let shown: String = String::from_utf8_lossy(&entry.path_bytes()).chars().take(200).collect();
+        match change(&mut entry, store).with_context(|| format!("`{}`", shown.escape_debug()))? {
+            Found::Change(_, Change::Same(other)) if skipped.contains(&other) => {}
+            Found::Change(path, change) => changes.push((path, change)),
+            Found::Device(path) => drop(skipped.insert(path)),
+            Found::Nothing => {}
+        }
     }
     Ok(changes)
 }
 
-fn change(entry: &mut Entry<'_, impl Read>, store: &Store) -> Result<Option<(String, Change)>> {
-    let Some(path) = plain(&entry.path_bytes())? else { return Ok(None) };
+/// What an entry is.
+enum Found {
+    Change(String, Change),
+    /// What only root can make, and no image needs.
+    Device(String),
+    /// The root itself, or words about the archive.
+    Nothing,
+}
+
+fn change(entry: &mut Entry<'_, impl Read>, store: &Store) -> Result<Found> {
+    if let Some(extensions) = entry.pax_extensions()? {
+        for extension in extensions {
+            let sparse = extension?.key_bytes().starts_with(SPARSE);
+            ensure!(!sparse, "it is stored in a form that leaves zeros out, which is not known here");
+        }
+    }
+    let Some(path) = plain(&entry.path_bytes())? else { return Ok(Found::Nothing) };
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
     if name == HIDES_ALL {
-        return Ok(Some((folder.to_owned(), Change::HideBelow)));
+        return Ok(Found::Change(folder.to_owned(), Change::HideBelow));
     }
     if let Some(hidden) = name.strip_prefix(HIDES) {
         let hidden = if folder.is_empty() { hidden.to_owned() } else { format!("{folder}/{hidden}") };
-        return Ok(plain(hidden.as_bytes())?.map(|hidden| (hidden, Change::Hide)));
+        let hidden = plain(hidden.as_bytes())?;
+        return Ok(hidden.map_or(Found::Nothing, |hidden| Found::Change(hidden, Change::Hide)));
     }
     let header = entry.header();
     let number = |number: u64| u32::try_from(number).context("the number of its owner is too large");
@@ -53,13 +86,13 @@ fn change(entry: &mut Entry<'_, impl Read>, store: &Store) -> Result<Option<(Str
         }
         EntryType::Link => {
             let other = plain(target(entry)?.as_bytes())?.context("it is a second name of the root")?;
-            return Ok(Some((path, Change::Same(other))));
+            return Ok(Found::Change(path, Change::Same(other)));
         }
-        // The devices and pipes are what only root can make, and no image needs.
-        EntryType::Char | EntryType::Block | EntryType::Fifo | EntryType::XGlobalHeader => return Ok(None),
+        EntryType::Char | EntryType::Block | EntryType::Fifo => return Ok(Found::Device(path)),
+        EntryType::XGlobalHeader => return Ok(Found::Nothing),
         other => bail!("an entry of the kind {other:?} is not known"),
     };
-    Ok(Some((path, Change::Put(Node { uid, gid, mode, kind }))))
+    Ok(Found::Change(path, Change::Put(Node { uid, gid, mode, kind })))
 }
 
 fn target(entry: &Entry<'_, impl Read>) -> Result<String> {
@@ -69,9 +102,14 @@ fn target(entry: &Entry<'_, impl Read>) -> Result<String> {
 
 /// The path below the root; nothing for the root itself.
 fn plain(path: &[u8]) -> Result<Option<String>> {
+    ensure!(path.len() <= MAX_PATH, "the path is longer than {MAX_PATH} bytes");
     let path = std::str::from_utf8(path).context("the name is not UTF-8")?;
     let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     ensure!(!parts.contains(&".."), "the path leads upwards");
+    ensure!(
+        parts.iter().all(|part| part.len() <= MAX_NAME),
+        "a name in the path is longer than {MAX_NAME} bytes"
+    );
     ensure!(!path.contains('\0'), "the path has a zero byte");
     Ok(Some(parts.join("/")).filter(|path| !path.is_empty()))
 }
@@ -171,5 +209,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(unpack(cut.as_slice(), &Store::at(folder.path())).is_err());
         assert!(unpack(io::repeat(7).take(5000), &Store::at(folder.path())).is_err());
+        // Longer than a header holds: such paths come by extensions.
+        let long = |path: &str| {
+            let mut builder = Builder::new(Vec::new());
+            let mut header = Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            builder.append_data(&mut header, path, io::empty()).unwrap();
+            unpack(builder.into_inner().unwrap().as_slice(), &Store::at(folder.path()))
+        };
+        assert!(long(&"a/".repeat(2000)).is_ok());
+        assert!(long(&"a/".repeat(30_000)).is_err() && long(&"a".repeat(300)).is_err());
+        let mut sparse = Builder::new(Vec::new());
+        sparse.append_pax_extensions([("GNU.sparse.major", b"1".as_slice())]).unwrap();
+        sparse.append(&Header::new_ustar(), io::empty()).unwrap();
+        assert!(unpack(sparse.into_inner().unwrap().as_slice(), &Store::at(folder.path())).is_err());
+    }
+
+    #[test]
+    fn a_second_name_of_a_device_is_left_out_like_the_device() {
+        let tree =
+            unpacked(&[(EntryType::Block, "dev/sda", ""), (EntryType::Link, "dev/disk", "dev/sda")]).unwrap();
+        assert_eq!(tree.entries().count(), 0);
     }
 }

@@ -61,7 +61,7 @@ impl Bill {
 
     fn images(&mut self, provenance: &Provenance) {
         for (reference, image) in &provenance.images {
-            let name = reference.split(':').next().unwrap_or(reference);
+            let name = reference.rsplit_once(':').map_or(reference.as_str(), |(name, _)| name);
             let mut container = component("container", reference, name, image.digest);
             container["version"] = json!(image.digest);
             self.components.insert(reference.clone(), container);

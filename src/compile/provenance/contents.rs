@@ -26,6 +26,11 @@ impl Contents {
         contents
     }
 
+    /// Those of an image of a registry that comes in the bundle: it, and nothing else.
+    pub(super) fn embedded(reference: &Reference) -> Self {
+        Self { outside: BTreeSet::from([Outside::Image(reference.clone())]), ..Self::default() }
+    }
+
     /// Nothing else is in it, as far as any name tells.
     pub(super) fn are_all(&self) -> bool {
         !self.files && self.builds.is_empty()
@@ -53,12 +58,13 @@ impl Contents {
     }
 }
 
-/// The images of registries that a host runs: those that its Quadlets name.
+/// The images of registries that a host pulls: those that its Quadlets name and that do not come in the bundle.
 pub(super) fn pulled(host: &Host, materials: &BTreeMap<Outside, Vec<Material>>) -> BTreeSet<Outside> {
     let sections = host.quadlets.iter().flat_map(|quadlet| &quadlet.sections);
     let sections = sections.filter(|(name, _)| name == "Container" || name == "Image");
     // The last one is what counts.
     let named = sections.filter_map(|(_, entries)| entries.iter().rfind(|(key, _)| key == "Image"));
+    let named = named.filter(|(_, value)| !host.embedded.contains_key(value));
     let images = named.filter_map(|(_, value)| value.parse::<Reference>().ok()).map(Outside::Image);
     images.filter(|image| materials.contains_key(image)).collect()
 }

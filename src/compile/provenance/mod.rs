@@ -49,7 +49,7 @@ struct Host {
     digest: Digest,
     /// The images that its bundle brings, by reference.
     images: BTreeSet<String>,
-    /// The images of registries that it runs.
+    /// The images of registries that it pulls.
     pulled: BTreeSet<Outside>,
 }
 
@@ -82,11 +82,16 @@ impl Provenance {
         };
         for (host, (lowered, built)) in checked.hosts.iter().zip(&compiled.hosts) {
             let mut images = BTreeSet::new();
-            for (name, image) in &host.images {
-                let Some(digest) = built.get(name).map(|built| built.manifest.digest) else { continue };
-                let reference = super::lower::image_reference(name, digest);
+            let own =
+                host.images.iter().map(|(name, image)| (format!("localhost/{name}"), Contents::of(image)));
+            let embedded = host.embedded.iter();
+            let embedded =
+                embedded.map(|(name, (reference, _))| (name.clone(), Contents::embedded(reference)));
+            for (name, contents) in own.chain(embedded) {
+                let Some(digest) = built.get(&name).map(|built| built.manifest.digest) else { continue };
+                let reference = super::lower::image_reference(&name, digest);
                 images.insert(reference.clone());
-                this.images.insert(reference, Image { digest, contents: Contents::of(image) });
+                this.images.insert(reference, Image { digest, contents });
             }
             if let Some(digest) = layout.hosts().get(&lowered.manifest.host) {
                 let pulled = contents::pulled(host, &this.materials);

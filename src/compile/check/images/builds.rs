@@ -14,6 +14,8 @@ use crate::bundle::names::{BundlePath, HostPath};
 
 /// Where a sandbox has something of its own.
 const TAKEN: [&str; 6] = ["/out", "/build", "/tmp", "/proc", "/dev", "/sys"];
+/// What Linux takes as one argument or variable, and a little less.
+const MAX_TEXT: usize = 120_000;
 /// Far above all that can be had in one machine.
 const MAX_CORES: u32 = 1024;
 
@@ -102,16 +104,19 @@ fn build(stated: Stated<'_>, build: &Build, findings: &mut Vec<Finding>) -> Opti
         findings.push(error(&["command"], format!("the build `{}` runs nothing", build.name)));
     }
     for text in &build.command {
-        if text.contains('\0') {
-            findings.push(error(
-                &["command"],
-                format!("an argument of the build `{}` has a zero byte", build.name),
-            ));
+        if text.contains('\0') || text.len() > MAX_TEXT {
+            let message =
+                format!("an argument of the build `{}` has a zero byte, or more than {MAX_TEXT}", build.name);
+            findings.push(error(&["command"], message));
         }
         no_tokens(text, |message| error(&[text, "command"], message), findings);
     }
     for (name, value) in &build.environment {
-        if name.is_empty() || name.contains(['=', '\0', '\n']) || value.contains('\0') {
+        if name.is_empty()
+            || name.contains(['=', '\0', '\n'])
+            || value.contains('\0')
+            || name.len() + value.len() > MAX_TEXT
+        {
             let message =
                 format!("`{}` cannot be a variable of the build `{}`", name.escape_debug(), build.name);
             findings.push(error(&[name, "environment"], message));
@@ -190,17 +195,12 @@ fn parsed<T: FromStr<Err = String>>(text: &str, wrong: impl FnOnce(String)) -> O
     text.parse().map_err(wrong).ok()
 }
 
-/// Those of sorted paths that stand below the one before.
+/// Those that stand below others, each after one of these.
 fn nested<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
-    let mut outer: Option<&str> = None;
-    let mut nested = Vec::new();
-    for path in paths {
-        match outer {
-            Some(outer) if is_at_or_below(path, outer) => nested.push((outer, path)),
-            _ => outer = Some(path),
-        }
-    }
-    nested
+    let paths: BTreeSet<&str> = paths.collect();
+    let outer =
+        |path: &str| path.match_indices('/').find_map(|(slash, _)| paths.get(&path[..slash]).copied());
+    paths.iter().filter_map(|path| Some((outer(path)?, *path))).collect()
 }
 
 fn is_at_or_below(path: &str, outer: &str) -> bool {

@@ -59,7 +59,8 @@ pub(super) fn checked<'a>(
         let at = place(spot, findings);
         let piece = piece(spot, findings);
         if let (Some(at), Some(piece)) = (at, piece) {
-            layers.push((layer, host::Layer { at, piece }));
+            let place = layer.place(&[]).unwrap_or_else(|| stated.place(&[&layer.path, "layers"]));
+            layers.push((layer, host::Layer { at, piece, span: place.clone() }));
         }
     }
     layers

@@ -17,7 +17,7 @@ use starlark::values::structs::AllocStruct;
 use super::images::texts;
 use super::nouns::{source_path, text_of};
 use super::{AT, field, noun_of, place, place_of, place_value};
-use crate::compile::item::{Archive, Base, BaseKind, Build, Noun, Source};
+use crate::compile::item::{Archive, Base, BaseKind, Build, MAX_DEPTH, Noun, Source};
 
 /// The field of an image that is no module's own, which holds it.
 const BASE: &str = "_base";
@@ -88,6 +88,7 @@ pub(super) fn builds(builder: &mut GlobalsBuilder) {
             span: place(eval)?,
             places: BTreeMap::new(),
         };
+        not_too_deep(build.depth())?;
         let output = |name: &String| {
             let output = Source::Output(Box::new(build.clone()), name.clone());
             Ok((name.clone(), source(eval, &output)?))
@@ -111,6 +112,14 @@ fn source<'v>(eval: &Evaluator<'v, '_, '_>, source: &Source) -> anyhow::Result<V
 fn held<'v>(eval: &Evaluator<'v, '_, '_>, field: &'static str, json: String) -> anyhow::Result<Value<'v>> {
     let heap = eval.heap();
     Ok(heap.alloc(AllocStruct([(field, heap.alloc(json)), (AT, place_value(eval)?)])))
+}
+
+pub(super) fn not_too_deep(depth: usize) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        depth <= MAX_DEPTH,
+        "builds and images stand on each other more than {MAX_DEPTH} deep\nhelp: let one build do what several do"
+    );
+    Ok(())
 }
 
 /// The image that `argument` is given: one of a module, or what `upstream()` or `debian()` gave.

@@ -14,7 +14,7 @@ use starlark::values::none::NoneOr;
 use starlark::values::structs::AllocStruct;
 use starlark::values::{UnpackValue, Value};
 
-use super::builds::{base_of, source_of};
+use super::builds::{base_of, not_too_deep, source_of};
 use super::nouns::text_of;
 use super::{AT, PIECE, field, made, place_of, place_value};
 use crate::compile::item::{Copied, EmptyDirectory, Image, Layer, Noun, Piece, Source, Written};
@@ -49,7 +49,7 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let layers = layers.iter().map(|(path, value)| layer(eval, path, value));
-        let noun = Noun::Image(Box::new(Image {
+        let image = Image {
             name: name.to_owned(),
             platform: platform.to_owned(),
             compression: compression.to_owned(),
@@ -65,7 +65,9 @@ pub(super) fn images(builder: &mut GlobalsBuilder) {
             labels: texts(labels, "a label")?,
             stop_signal: stop_signal.into_option(),
             annotations: texts(annotations, "an annotation")?,
-        }));
+        };
+        not_too_deep(image.depth())?;
+        let noun = Noun::Image(Box::new(image));
         let reference = eval.heap().alloc(format!("localhost/{name}"));
         made(eval, &noun, &[("ref", reference)])
     }

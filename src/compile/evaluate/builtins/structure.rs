@@ -25,8 +25,17 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
         #[starlark(require = named)] name: &str,
         #[starlark(require = named)] hosts: UnpackList<Value<'v>>,
         #[starlark(require = named, default = UnpackList::default())] services: UnpackList<Value<'v>>,
+        #[starlark(require = named, default = "pulled")] registry_images: &str,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<NoneType> {
+        let embeds = match registry_images {
+            "pulled" => false,
+            "embedded" => true,
+            other => anyhow::bail!(
+                "`registry_images` is `{}`, and takes `pulled` or `embedded`\nhelp: `embedded` puts the images of registries into the bundle, so that hosts need not reach these",
+                other.escape_debug()
+            ),
+        };
         if eval.module().get(ENVIRONMENT).is_some() {
             anyhow::bail!("a file describes one environment, and this is the second");
         }
@@ -35,6 +44,7 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("name", heap.alloc(name)),
             ("hosts", heap.alloc(hosts.items)),
             ("services", heap.alloc(services.items)),
+            ("embeds", heap.alloc(embeds)),
             (AT, place_value(eval)?),
         ];
         eval.module().set(ENVIRONMENT, heap.alloc(AllocStruct(fields)));
