@@ -28,6 +28,13 @@ impl Refusal {
         joined.map_or(Ok(()), Err)
     }
 
+    /// Puts in front what has been done or not because of it.
+    #[must_use]
+    pub fn so(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Adds one line of advice.
     #[must_use]
     pub fn help(mut self, line: impl Into<String>) -> Self {

@@ -12,7 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::lab::{self, said};
-use crate::support::registry::{FAILS, Fault, IS_BUSY, IS_NO_HTTP, IS_NO_REGISTRY, Network, Proxy, Registry};
+use crate::support::registry::{
+    FAILS, Fault, IS_BUSY, IS_NO_HTTP, IS_NO_REGISTRY, Keys, Network, Proxy, Registry,
+};
 use crate::support::root::{self, NAME, activator, differences, everything_below};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
@@ -40,7 +42,7 @@ impl Scene {
 
     fn publish(&self, tree: &Tree, environment: &str, more: &[&str]) -> Output {
         let to = self.at(":stable");
-        let arguments = [&["publish", environment, &to, "--insecure"], more].concat();
+        let arguments = [&["publish", environment, &to, "--insecure", "--no-provenance"], more].concat();
         rickbuild(self.registry.network, tree, self.home.path(), &arguments)
     }
 
@@ -563,13 +565,7 @@ fn a_registry_wants_a_password_and_has_a_certificate() {
     let host = lab::host("lab");
     let network = Network::of(&host);
     let keys = Keys::make();
-    let http =
-        format!("  tls:\n    certificate: {}\n    key: {}", keys.path("server.crt"), keys.path("server.key"));
-    // `lab` with the password `open sesame`.
-    let hash = "lab:$2b$04$kcDGbXrLzoOcjXJBWsC./ORbkAs.P1242Qn9gTkBGJdRGSy..JH/i\n";
-    fs::write(keys.dir.path().join("htpasswd"), hash).unwrap();
-    let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}", keys.path("htpasswd"));
-    let registry = Registry::start(network, &http, &auth);
+    let registry = Registry::start(network, &keys.tls(), &keys.password());
     let at = format!("127.0.0.1:{}", registry.port);
     let (reference, tree) = (format!("oci://{at}/fleet:stable"), fleet("one"));
     let home = tempfile::tempdir().unwrap();
@@ -582,7 +578,7 @@ fn a_registry_wants_a_password_and_has_a_certificate() {
     for said in [ends_with(&publish(&[]), 3), ends_with(&run(&[]), 1)] {
         assert!(said.contains("is not to be trusted") && said.contains("/etc/containers/certs.d/"), "{said}");
     }
-    let authority = fs::read(keys.dir.path().join("authority.crt")).unwrap();
+    let authority = fs::read(keys.path("authority.crt")).unwrap();
     let ours = home.path().join(format!(".config/containers/certs.d/{at}"));
     fs::create_dir_all(&ours).unwrap();
     fs::write(ours.join("ca.crt"), &authority).unwrap();
@@ -624,31 +620,6 @@ fn auth_file(registry: &str, login: &str) -> String {
         Command::new("bash").args(["-c", "printf %s \"$1\" | base64 -w0", "-", login]).output().unwrap();
     let login = String::from_utf8(output.stdout).unwrap();
     format!(r#"{{"auths": {{"{registry}": {{"auth": "{login}"}}}}}}"#)
-}
-
-/// An authority, and a certificate by it for a registry on loopback.
-struct Keys {
-    dir: TempDir,
-}
-
-impl Keys {
-    fn make() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let script = r#"
-            cd "$1"
-            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
-                -keyout authority.key -out authority.crt
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=registry -keyout server.key -out server.csr
-            openssl x509 -req -in server.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 2 \
-                -extfile <(printf 'subjectAltName = IP:127.0.0.1') -out server.crt"#;
-        let output = Command::new("bash").args(["-euc", script, "-"]).arg(dir.path()).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
 }
 
 /// A host that follows, with one service whose lines a test writes.

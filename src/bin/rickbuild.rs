@@ -17,9 +17,11 @@ use rick::compile::fetch::{self, Progress, Settings};
 use rick::compile::finding::{Finding, Refused, Severity};
 use rick::compile::lock::Anew;
 use rick::compile::outside::Url;
+use rick::compile::provenance::Provenance;
 use rick::compile::source::Sources;
+use rick::compile::store::Store;
 use rick::compile::update::{self, End, Request};
-use rick::compile::{self, Compiled, How, options, publish, report};
+use rick::compile::{self, Checked, Compiled, How, options, publish, report};
 use rick::refusal::{Refusal, help_for};
 use rick::registry::Origin;
 use rick::registry::reference::{Reference, Version};
@@ -53,6 +55,7 @@ Examples:
   rickbuild options postgresql      print what a module can be told
   rickbuild publish homelab registry.example.org/homelab:stable
                                     compile, and send to a registry what it lacks of that
+  rickbuild provenance homelab      print what the build read, and what is in its images
 
 Findings go to standard error, and so does, when the bundle is written, each host with its digest: the
 name of all that it gets, the same for the same source.
@@ -125,7 +128,7 @@ enum Command {
     ///
     /// What the registry has is not sent again, a broken transfer goes on with the blob at which it broke, and the tag moves last. At the end
     /// stand the names that never change: of the whole, and of each host's build. Hosts activate any of them with
-    /// `rick-activate oci://…`.
+    /// `rick-activate oci://…`. To each is attached what `rickbuild provenance` prints, which needs curl.
     Publish {
         /// The environment: the name of a file in environments/, without `.star`
         environment: String,
@@ -141,6 +144,27 @@ enum Command {
         /// Speak plain HTTP if the registry does, and take any certificate
         #[arg(long)]
         insecure: bool,
+        /// Attach nothing: neither the SLSA provenance nor the SBOM that `rickbuild provenance` prints
+        #[arg(long)]
+        no_provenance: bool,
+    },
+    /// Print where a bundle comes from: what its build read, and what is in its images
+    ///
+    /// Two documents for the tools of others, a JSON object each on a line of its own: an in-toto statement with SLSA provenance, and an
+    /// SBOM in CycloneDX. Both are the same for the same source. `rickbuild publish` attaches them to what it sends.
+    #[command(after_help = PROVENANCE_EXAMPLES)]
+    Provenance {
+        /// The environment: the name of a file in environments/, without `.star`
+        environment: String,
+        /// Only the SLSA provenance: each file and each thing from outside that the build read, by digest
+        #[arg(long)]
+        slsa: bool,
+        /// Only the SBOM: hosts, images, and the packages in them
+        #[arg(long)]
+        sbom: bool,
+        /// Number the build, as `rickbuild --serial` does: the digests of hosts depend on it
+        #[arg(long, value_name = "N")]
+        serial: Option<u64>,
     },
     /// Print what each host would get, file by file
     Show {
@@ -188,6 +212,12 @@ Examples:
   rickbuild lock --check                             in CI: is rick.lock complete?
 
 Needs skopeo for images, curl for archives and packages, and apt-get for packages of Debian.";
+
+const PROVENANCE_EXAMPLES: &str = "\
+Examples:
+  rickbuild provenance homelab --sbom > homelab.cdx.json    for scanners of packages
+  rickbuild provenance homelab --slsa | jq .predicate.buildDefinition.resolvedDependencies
+                                                            what the build read";
 
 #[derive(Args)]
 struct LockArguments {
@@ -298,16 +328,32 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Some(Command::Lock(arguments)) => lock(cli, arguments),
         Some(Command::Show { environment, host, json }) => {
-            with_compiled(cli, environment, cli.build.serial, |compiled| {
+            with_compiled(cli, environment, cli.build.serial, |_, compiled| {
                 let text = show(compiled, host.as_deref(), *json)?;
                 print(&text).map(drop)
             })
         }
-        Some(Command::Publish { environment, to, serial, authfile, insecure }) => {
+        Some(Command::Publish { environment, to, serial, authfile, insecure, no_provenance }) => {
             let skopeo = Skopeo { authfile: authfile.clone(), insecure: *insecure };
             let to = Origin { reference: to.clone(), skopeo };
-            with_compiled(cli, environment, serial.or(cli.build.serial), |compiled| {
-                send(cli, environment, &compiled.assemble()?, &to)
+            with_compiled(cli, environment, serial.or(cli.build.serial), |checked, compiled| {
+                let layout = compiled.assemble()?;
+                let wanted = (!no_provenance).then(|| provenance(environment, checked, compiled, &layout));
+                send(cli, environment, &layout, wanted.transpose()?.as_ref(), &to)
+            })
+        }
+        Some(Command::Provenance { environment, slsa, sbom, serial }) => {
+            with_compiled(cli, environment, serial.or(cli.build.serial), |checked, compiled| {
+                let provenance = provenance(environment, checked, compiled, &compiled.assemble()?)?;
+                // Whoever names none wants both.
+                let (slsa, sbom) = (*slsa || !sbom, *sbom || !slsa);
+                let bundle = provenance.bundle();
+                let documents = [
+                    slsa.then(|| provenance.statement(bundle)).transpose()?,
+                    sbom.then(|| provenance.bill(bundle)).transpose()?,
+                ];
+                let lines = documents.into_iter().flatten().flat_map(|line| [line, b"\n".to_vec()]);
+                print(&lines.collect::<Vec<_>>().concat()).map(drop)
             })
         }
         Some(Command::Options { module, markdown, json }) => describe(cli, module, *markdown, *json),
@@ -401,7 +447,7 @@ fn build(cli: &Cli) -> Result<ExitCode> {
         let message = format!("a bundle is no text for a terminal: `rickbuild {environment} > bundle.tar`");
         wrong_usage(ErrorKind::InvalidValue, message);
     }
-    with_compiled(cli, environment, cli.build.serial, |compiled| {
+    with_compiled(cli, environment, cli.build.serial, |_, compiled| {
         let layout = compiled.assemble()?;
         if let Some(directory) = directory {
             layout
@@ -431,7 +477,7 @@ fn with_compiled(
     cli: &Cli,
     environment: &str,
     serial: Option<u64>,
-    then: impl FnOnce(&Compiled) -> Result<()>,
+    then: impl FnOnce(&Checked, &Compiled) -> Result<()>,
 ) -> Result<ExitCode> {
     let cache = cache();
     let checked = compile::check(&source_root(cli)?, environment, cache.as_deref())?;
@@ -445,8 +491,8 @@ fn with_compiled(
         }
     };
     let how = How { cache: cache.as_deref(), serial, rebuild: cli.build.rebuild, tell: &tell };
-    match compile::compile(&checked, how) {
-        Ok(compiled) => then(&compiled).map(|()| code),
+    match compile::compile(&checked, how).and_then(|compiled| then(&checked, &compiled)) {
+        Ok(()) => Ok(code),
         Err(error) => match error.downcast_ref::<Refused>() {
             Some(Refused(findings)) => Ok(say(cli, findings, &checked.sources)),
             None => Err(error),
@@ -494,12 +540,30 @@ fn say_digests(cli: &Cli, layout: &Layout) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Where a bundle comes from.
+fn provenance(
+    environment: &str,
+    checked: &Checked,
+    compiled: &Compiled,
+    layout: &Layout,
+) -> Result<Provenance> {
+    // Without a cache nothing was fetched for it, so nothing is asked of that folder.
+    let store = Store::at(&cache().unwrap_or_default());
+    Provenance::of(environment, checked, compiled, layout, &store)
+}
+
 /// Sends a layout to a registry, and says by which names it is to be had there.
-fn send(cli: &Cli, environment: &str, layout: &Layout, to: &Origin) -> Result<()> {
+fn send(
+    cli: &Cli,
+    environment: &str,
+    layout: &Layout,
+    provenance: Option<&Provenance>,
+    to: &Origin,
+) -> Result<()> {
     let human = cli.common.message_format == Format::Human;
     let (folder, _gone_at_the_end) = publishing_folder(&source_root(cli)?, environment)?;
     let terminal = human && io::stderr().is_terminal();
-    let published = publish::publish(layout, to, &folder, terminal, &mut |news| {
+    let published = publish::publish(layout, provenance, to, &folder, terminal, &mut |news| {
         if human {
             let _ = writeln!(io::stderr(), "{news}");
         }

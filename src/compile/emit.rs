@@ -37,12 +37,24 @@ pub const BUNDLE_NAME: &str = "bundle";
 pub struct Layout {
     files: Vec<(String, Blob)>,
     hosts: BTreeMap<HostName, Digest>,
+    images: BTreeMap<String, Digest>,
+    bundle: Digest,
 }
 
 impl Layout {
     /// The digest of each host's manifest: *the* digest of a build.
     pub fn hosts(&self) -> &BTreeMap<HostName, Digest> {
         &self.hosts
+    }
+
+    /// The digest of each image's manifest, by its reference.
+    pub fn images(&self) -> &BTreeMap<String, Digest> {
+        &self.images
+    }
+
+    /// The digest of the index over all of it.
+    pub fn bundle(&self) -> Digest {
+        self.bundle
     }
 
     /// Writes `bundle.tar`.
@@ -141,7 +153,8 @@ pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
         files.blob(layer);
     }
     let hosts = artifacts.into_iter().map(|artifact| (artifact.name, artifact.manifest.digest)).collect();
-    Ok(Layout { files: files.list, hosts })
+    let images = images.into_iter().map(|(name, built)| (name, built.manifest.digest)).collect();
+    Ok(Layout { files: files.list, hosts, images, bundle: bundle.digest })
 }
 
 /// The files of the layout in their order, each once.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
 use super::source::{SourcePath, Sources, Span};
+use crate::bundle::digest::Digest;
 use crate::bundle::manifest::OnChange;
 pub use build::{Archive, Base, BaseKind, Build, MAX_DEPTH, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
@@ -28,6 +29,8 @@ pub struct Evaluation {
     pub embeds: bool,
     /// The texts of the files that were loaded.
     pub sources: Sources,
+    /// The digest of each of these files.
+    pub read: BTreeMap<SourcePath, Digest>,
 }
 
 impl Evaluation {

@@ -34,6 +34,7 @@ pub mod outside;
 pub mod owner;
 pub mod path_pattern;
 pub mod payload;
+pub mod provenance;
 pub mod publish;
 pub mod render;
 pub mod report;
@@ -47,7 +48,7 @@ pub mod tree_pattern;
 pub mod update;
 pub mod upstream;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -83,6 +84,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// The texts that the findings point into.
     pub sources: Sources,
+    /// The digest of each file of the source tree that was read so far: those in Starlark, and those whose text modules take.
+    pub read: BTreeMap<SourcePath, Digest>,
 }
 
 /// Evaluates an environment of the source tree at `root`, and checks all of it. Builds nothing, writes nothing, asks no network. `cache`
@@ -121,7 +124,8 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
         payloads = files;
     }
     let lock = lock.lock.clone();
-    Ok(Checked { hosts, payloads, known, lock, wanted, findings, sources: evaluation.sources })
+    let Evaluation { sources, read, .. } = evaluation;
+    Ok(Checked { hosts, payloads, known, lock, wanted, findings, sources, read })
 }
 
 /// A compiled environment.

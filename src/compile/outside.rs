@@ -73,6 +73,11 @@ impl Reference {
         &self.repository
     }
 
+    /// The tag, if the name has one.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
     /// The same repository with a digest in place of the tag.
     #[must_use]
     pub fn at(&self, digest: Digest) -> Self {

@@ -33,6 +33,11 @@ impl Reference {
         &self.registry
     }
 
+    /// The repository in the registry.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
     /// Which of the things in the repository.
     pub fn version(&self) -> &Version {
         &self.version

@@ -134,6 +134,18 @@ impl Skopeo {
         })
     }
 
+    /// Copies what has a name in an OCI layout to a registry, under its digest alone, as it is.
+    pub fn push(&self, layout: &Path, name: &str, to: &Reference) -> Result<(), Trouble> {
+        let mut command = Command::new("skopeo");
+        command.args(["copy", "--quiet", "--preserve-digests"]);
+        if self.insecure {
+            command.arg("--dest-tls-verify=false");
+        }
+        self.authenticate(&mut command)?;
+        command.arg(format!("oci:{}:{name}", layout.display())).arg(to.for_skopeo());
+        run(command.stdout(Stdio::null()), to, None, &mut drained)
+    }
+
     fn authenticate(&self, command: &mut Command) -> Result<(), Trouble> {
         let Some(file) = &self.authfile else { return Ok(()) };
         if !file.is_file() {
@@ -231,11 +243,7 @@ fn meaning(at: &Reference, said: &str, status: ExitStatus) -> Trouble {
         "StatusCode: 403",
         "invalid username/password",
     ]) {
-        return Trouble::Lasting(
-            Refusal::new(format!("the registry `{registry}` does not let us in: {why}"))
-                .help(format!("give it a name and a password: `skopeo login {registry}`, as the same user"))
-                .help("or name the file that holds them: `--authfile FILE`"),
-        );
+        return not_let_in(at, &why);
     }
     if is(&["x509:"]) {
         return Trouble::Lasting(
@@ -266,6 +274,16 @@ fn meaning(at: &Reference, said: &str, status: ExitStatus) -> Trouble {
         return Trouble::Lasting(Refusal::new(format!("{at} cannot be had: {why}")));
     }
     Trouble::Passing(Refusal::new(format!("the registry `{registry}` does not answer as it should: {why}")))
+}
+
+/// A registry wants another name and password, or any.
+pub fn not_let_in(at: &Reference, why: &str) -> Trouble {
+    let registry = at.registry();
+    Trouble::Lasting(
+        Refusal::new(format!("the registry `{registry}` does not let us in: {why}"))
+            .help(format!("give it a name and a password: `skopeo login {registry}`, as the same user"))
+            .help("or name the file that holds them: `--authfile FILE`"),
+    )
 }
 
 /// The last thing that it said, without the rest of its log line: `time="…" level=fatal msg="…"`. A registry can put what it likes into

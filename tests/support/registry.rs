@@ -114,6 +114,42 @@ fn wait_for_port(network: Network, port: u16) {
     }
 }
 
+/// An authority, and a certificate by it for a registry on loopback.
+pub(crate) struct Keys {
+    dir: TempDir,
+}
+
+impl Keys {
+    pub(crate) fn make() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"
+            cd "$1"
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
+                -keyout authority.key -out authority.crt
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=registry -keyout server.key -out server.csr
+            openssl x509 -req -in server.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 2 \
+                -extfile <(printf 'subjectAltName = IP:127.0.0.1') -out server.crt"#;
+        let output = Command::new("bash").args(["-euc", script, "-"]).arg(dir.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+    /// Lines of a registry's `http` that has the certificate.
+    pub(crate) fn tls(&self) -> String {
+        format!("  tls:\n    certificate: {}\n    key: {}", self.path("server.crt"), self.path("server.key"))
+    }
+
+    /// Lines of a registry that lets in `lab` with the password `open sesame`, and nobody else.
+    pub(crate) fn password(&self) -> String {
+        let hash = "lab:$2b$04$kcDGbXrLzoOcjXJBWsC./ORbkAs.P1242Qn9gTkBGJdRGSy..JH/i\n";
+        fs::write(self.path("htpasswd"), hash).unwrap();
+        format!("auth:\n  htpasswd:\n    realm: test\n    path: {}", self.path("htpasswd"))
+    }
+}
+
 /// What was asked, and how it went.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -159,6 +195,8 @@ struct Rule {
 struct Book {
     seen: Mutex<Vec<Seen>>,
     rules: Mutex<Vec<Rule>>,
+    /// The place where passes are to be had, without one of which nobody comes in.
+    gate: Mutex<Option<String>>,
 }
 
 /// What stands in front of a registry.
@@ -188,6 +226,11 @@ impl Proxy {
     /// Has something go wrong that many times, where the path holds this text.
     pub(crate) fn breaks(&self, method: &'static str, path: &str, times: usize, fault: &Fault) {
         lock(&self.book.rules).push(Rule { method, path: path.to_owned(), times, fault: fault.clone() });
+    }
+
+    /// Lets nobody in without a pass, which is to be had for any name and password: as the registries of the large forges do.
+    pub(crate) fn wants_passes(&self) {
+        *lock(&self.book.gate) = Some(format!("http://127.0.0.1:{}/token", self.port));
     }
 
     /// Nothing goes wrong any more, and nothing was asked.
@@ -245,6 +288,9 @@ fn pass_on(mut client: TcpStream, upstream: u16, book: &Book) -> std::io::Result
             seen.received += received;
         }
     };
+    if let Some(answer) = lock(&book.gate).as_ref().and_then(|realm| at_the_gate(&head, realm)) {
+        return refuse(client, &head, rest.len(), &answer);
+    }
     if let Some(Fault::Answer(answer)) = fault {
         return refuse(client, &head, rest.len(), answer);
     }
@@ -282,6 +328,29 @@ fn pass_on(mut client: TcpStream, upstream: u16, book: &Book) -> std::io::Result
         let _ = client.shutdown(Shutdown::Both);
         answered
     })
+}
+
+/// What is answered to somebody without a pass, or who asks for one.
+fn at_the_gate(head: &str, realm: &str) -> Option<String> {
+    let has = |what: &str| {
+        head.lines().any(|line| line.to_lowercase().starts_with(&format!("authorization: {what}")))
+    };
+    let answer = |status: &str, more: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let asks_for_one = head.split(' ').nth(1).is_some_and(|path| path.starts_with("/token?"));
+    match (asks_for_one, has("basic "), has("bearer a-pass")) {
+        (true, true, _) => Some(answer("200 OK", "", r#"{"token": "a-pass"}"#)),
+        (false, _, true) => None,
+        _ => Some(answer(
+            "401 Unauthorized",
+            &format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"gate\"\r\n"),
+            "{}",
+        )),
+    }
 }
 
 fn answer(

@@ -414,7 +414,7 @@ fn read_body(session: &mut Session, item: &mut Item) {
         _ => return,
     };
     let Body::Text(text, Some(path)) = body else { return };
-    match session.tree.read(path) {
+    match session.read(path) {
         Ok(read) => {
             session.sources.0.insert(path.clone(), read.clone());
             *text = read;

@@ -123,7 +123,7 @@ impl Session {
     }
 
     fn parse(&mut self, path: &SourcePath, asked_at: Option<&Span>, dialect: &Dialect) -> Option<AstModule> {
-        let text = match self.tree.read(path) {
+        let text = match self.read(path) {
             Ok(text) => text,
             Err(refusal) => {
                 self.report(unreadable("cannot load", path, asked_at, refusal));

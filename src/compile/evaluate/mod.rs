@@ -118,7 +118,7 @@ fn evaluate_here(root: &Path, environment: &str, trail: Trail) -> Outcome {
     let (evaluation, complete) = run(&mut session, environment).unwrap_or_default();
     let errors = session.findings.iter().any(|finding| finding.severity == Severity::Error);
     Outcome {
-        evaluation: Evaluation { sources: session.sources, ..evaluation },
+        evaluation: Evaluation { sources: session.sources, read: session.read, ..evaluation },
         findings: session.findings,
         complete: complete || !errors,
     }
@@ -136,6 +136,7 @@ fn open(root: &Path, trail: Trail) -> Result<Session, Box<Finding>> {
         globals,
         prelude,
         sources: Sources::default(),
+        read: BTreeMap::new(),
         indexes: BTreeMap::new(),
         modules: BTreeMap::new(),
         loading: Vec::new(),
@@ -205,8 +206,7 @@ fn run(session: &mut Session, environment: &str) -> Option<(Evaluation, bool)> {
             complete &= whole;
             hosts.extend(host);
         }
-        let evaluation =
-            Evaluation { environment: environment.name, hosts, embeds, sources: Sources::default() };
+        let evaluation = Evaluation { environment: environment.name, hosts, embeds, ..Evaluation::default() };
         Some((evaluation, complete))
     })
 }

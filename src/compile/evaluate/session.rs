@@ -12,7 +12,8 @@ use super::super::source::{SourcePath, Sources, Span};
 use super::builtins::PRELUDE;
 use super::index::{Index, range};
 use super::limits;
-use super::tree::Tree;
+use super::tree::{Refusal, Tree};
+use crate::bundle::digest::Digest;
 
 /// Files, indexes, findings.
 pub(super) struct Session {
@@ -20,6 +21,8 @@ pub(super) struct Session {
     pub(super) globals: Globals,
     pub(super) prelude: FrozenModule,
     pub(super) sources: Sources,
+    /// The digest of each file that was read, byte by byte: what `sources` has is text without what some editors put before it.
+    pub(super) read: BTreeMap<SourcePath, Digest>,
     pub(super) indexes: BTreeMap<SourcePath, Index>,
     /// Loaded modules by the spelling of their path; `None` if one could not be loaded (that is among the findings).
     pub(super) modules: BTreeMap<SourcePath, Option<FrozenModule>>,
@@ -34,6 +37,13 @@ pub(super) struct Session {
 pub(super) type Trail = fn(&str);
 
 impl Session {
+    /// Reads a file of the source tree, and notes that it was read.
+    pub(super) fn read(&mut self, path: &SourcePath) -> Result<String, Refusal> {
+        let text = self.tree.read(path)?;
+        self.read.insert(path.clone(), Digest::of(text.as_bytes()));
+        Ok(text)
+    }
+
     /// Notes something that is wrong.
     pub(super) fn report(&mut self, finding: Finding) {
         self.findings.push(finding);

@@ -198,8 +198,8 @@ impl Bench {
         Evaluation {
             environment: "test".into(),
             hosts: vec![host],
-            embeds: false,
             sources: Sources(self.sources),
+            ..Evaluation::default()
         }
     }
 
