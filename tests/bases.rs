@@ -313,6 +313,8 @@ fn images_of_registries_are_pulled_before_a_switch() {
     assert!(!host.run(&["test", "-e", "/var/lib/rick/current"]).status.success(), "{text}");
 
     registry.go_on();
+    let dry = host.ok(&["rick-activate", "/root/bundle.tar", "--dry-run"]);
+    assert!(dry.contains(&format!("would pull 127.0.0.1:{port}/it@{digest}")), "{dry}");
     let text = activate(&host, &tree, "lab");
     let line = |begin: &str| {
         text.lines().position(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("{text}"))

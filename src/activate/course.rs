@@ -116,7 +116,8 @@ impl Activation<'_> {
     /// Says what a dry run found.
     pub(super) fn tell(&mut self, target: &Target, course: &Course) {
         for name in &course.missing_images {
-            self.report.line("would load", name);
+            let verb = if target.images.pulled.contains(name) { "would pull" } else { "would load" };
+            self.report.line(verb, name);
         }
         if course.flip {
             let what = format!("generation {} (now: {})", target.number, course.previous);
