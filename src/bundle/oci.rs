@@ -24,6 +24,8 @@ pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// A layer of an image, compressed with zstd.
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// What the name of a file begins with, in a layer, which says that something below is gone.
+pub const WHITEOUT: &str = ".wh.";
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation that names a file of an artifact.

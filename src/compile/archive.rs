@@ -15,6 +15,9 @@ const END: [u8; 1024] = [0; 1024];
 /// What the octal size field of USTAR can hold: 8 GiB.
 const MAX_SIZE: u64 = (1 << 33) - 1;
 
+/// What the field of USTAR for the target of a link holds.
+pub const MAX_TARGET: usize = 100;
+
 const ZSTD_LEVEL: i32 = 3;
 /// 1.5.7.
 const ZSTD_VERSION: u32 = 10507;

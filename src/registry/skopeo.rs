@@ -288,7 +288,7 @@ pub fn not_let_in(at: &Reference, why: &str) -> Trouble {
 
 /// The last thing that it said, without the rest of its log line: `time="…" level=fatal msg="…"`. A registry can put what it likes into
 /// that, so it is short, and nothing that a terminal would obey.
-fn complaint(said: &str) -> Option<String> {
+pub fn complaint(said: &str) -> Option<String> {
     let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     let message = match line.split_once(" msg=") {
         Some((_, quoted)) => {

@@ -1,23 +1,21 @@
 //! A hub: a registry (Debian's `docker-registry`) with images of others, which skopeo pushes there.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use rick::bundle::digest::Digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::registry::{Network, Registry};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A registry that lives as long as the test.
 pub(crate) struct Hub {
     folder: TempDir,
-    port: u16,
-    process: Child,
+    registry: Registry,
 }
 
 /// An image for several kinds of processors, by digests.
@@ -32,34 +30,12 @@ pub(crate) struct Pushed {
 
 impl Hub {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Somebody else may take the port before the registry does: then it says so, and the test fails.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let configuration = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}/registry}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            folder.path().display()
-        );
-        fs::write(folder.path().join("config.yml"), configuration).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(folder.path().join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry runs");
-        let registry = Self { folder, port, process };
-        for _ in 0..200 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return registry;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("docker-registry does not listen");
+        Self { folder: tempfile::tempdir().unwrap(), registry: Registry::start(Network::MACHINE, "", "") }
     }
 
     /// Its name in references.
     pub(crate) fn host(&self) -> String {
-        format!("localhost:{}", self.port)
+        format!("localhost:{}", self.registry.port)
     }
 
     /// Pushes an image whose layer holds `content`, for amd64 and arm64.
@@ -97,14 +73,7 @@ impl Hub {
 
     /// Ends it: whoever asks now hears nothing.
     pub(crate) fn stop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.stop();
+        self.registry.stop();
     }
 }
 

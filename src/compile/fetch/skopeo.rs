@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::program::{Ended, Limits, Program};
 use crate::bundle::digest::Digest;
 use crate::compile::outside::Reference;
+use crate::registry::skopeo::complaint;
 
 const SKOPEO: Program = Program { name: "skopeo", package: "skopeo", purpose: "asks registries for images" };
 /// Registries take no larger manifest.
@@ -63,16 +64,11 @@ fn registry(reference: &Reference) -> &str {
 }
 
 fn refused(reference: &Reference, ended: &Ended) -> Failure {
-    let failure = Failure::refused(format!("`{reference}` could not be had")).note(message_of(&ended.said));
+    let failure = Failure::refused(format!("`{reference}` could not be had"))
+        .note(complaint(&ended.said).unwrap_or_else(|| ended.said.clone()));
     if ended.said.contains("server gave HTTP response to HTTPS client") {
         let registry = registry(reference);
         return failure.help(format!("if that registry is yours, say `--insecure-registry {registry}`"));
     }
     failure
-}
-
-/// What skopeo says, without the frame of its log.
-fn message_of(said: &str) -> String {
-    let message = said.split_once("msg=\"").map_or(said, |(_, message)| message);
-    message.strip_suffix('"').unwrap_or(message).replace("\\\"", "\"")
 }

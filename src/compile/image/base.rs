@@ -135,19 +135,16 @@ type Held = Vec<(BundlePath, Owner, u32, Option<PayloadFile>)>;
 fn held(paths: &BTreeSet<&str>, whole: &Tree, maker: &Maker<'_>) -> Result<Held> {
     let held = |path: &&str| {
         // Where another package has a link, this one's directory is where that leads.
-        let path = whole.resolve_parent(path).ok()?;
-        let node = whole.get(&path)?;
-        let place = || -> Result<_> {
-            let place: BundlePath =
-                path.parse().map_err(|why: String| anyhow!("`/{path}` of a package: {why}"))?;
-            let owner = Owner::of(node.uid, node.gid);
-            let owner = owner
-                .with_context(|| format!("`/{path}` of a package has an owner that no layer can hold"))?;
-            Ok((place, owner, node.mode, maker.stored(None, node)))
-        };
-        Some(place())
+        let path = whole.resolve_parent(path).map_err(|why| anyhow!(why))?;
+        let node =
+            whole.get(&path).with_context(|| format!("`/{path}` of a package is hidden by another one"))?;
+        let place: BundlePath =
+            path.parse().map_err(|why: String| anyhow!("`/{path}` of a package: {why}"))?;
+        let owner = Owner::of(node.uid, node.gid)
+            .with_context(|| format!("`/{path}` of a package has an owner that no layer can hold"))?;
+        Ok((place, owner, node.mode, maker.stored(None, node)))
     };
-    paths.iter().filter_map(held).collect()
+    paths.iter().map(held).collect()
 }
 
 fn entries<'a>(held: &'a Held, whole: &'a Tree) -> Entries<'a> {

@@ -6,17 +6,13 @@ use std::collections::BTreeMap;
 
 use super::place::{Content, Entries};
 use crate::bundle::names::BundlePath;
+use crate::bundle::oci;
+use crate::compile::archive::MAX_TARGET;
 use crate::compile::finding::{Finding, Refused};
 use crate::compile::host::{Image, Layer, Piece};
 use crate::compile::members::Members;
 use crate::compile::selection::Selection;
 use crate::compile::tree::{Kind, Tree};
-
-/// What in a layer says that something is removed.
-const HIDES: &str = ".wh.";
-
-/// What the field of a USTAR archive holds.
-const MAX_TARGET: usize = 100;
 
 /// Looks at what each layer holds by itself, `own`.
 ///
@@ -37,8 +33,8 @@ pub(super) fn check(
     let mut all: BTreeMap<&BundlePath, (&Layer, Content<'_>)> = BTreeMap::new();
     for (layer, entries) in image.layers.iter().zip(own) {
         for (path, entry) in entries {
-            if path.as_str().split('/').any(|part| part.starts_with(HIDES)) {
-                findings.push(error(layer, format!("`/{path}` cannot be in a layer: names that begin with `{HIDES}` say there that something is removed")));
+            if path.as_str().split('/').any(|part| part.starts_with(oci::WHITEOUT)) {
+                findings.push(error(layer, format!("`/{path}` cannot be in a layer: names that begin with `{}` say there that something is removed", oci::WHITEOUT)));
             }
             if let Content::Link(target) = entry.content
                 && target.len() > MAX_TARGET

@@ -81,15 +81,24 @@ impl Maker<'_> {
         let base = Base { kind: BaseKind::Debian(packages.clone()), span: span.clone() };
         let whole = self.tree(&base, Architecture::Amd64)?;
         let strata = self.package_strata(packages)?;
-        let each = strata.chunks(1).map(|one| told_at(&base, strata::tree(one, self.store)));
+        let each = strata.chunks(1).map(|one| told_at(&base, span, strata::tree(one, self.store)));
         Ok((whole, each.collect::<Result<_>>()?))
     }
 
     /// An image of a registry, by what was fetched of it.
     ///
     /// # Errors
-    /// [`Refused`] if it was not fetched or is for other processors; damage.
+    /// [`Refused`] if it was not fetched, is for other processors, or is nothing that can be read; what the machine says.
     pub fn upstream(
+        &self,
+        reference: &Reference,
+        span: &Span,
+        architecture: Architecture,
+    ) -> Result<Upstream> {
+        told_at(reference, span, self.read_upstream(reference, span, architecture))
+    }
+
+    fn read_upstream(
         &self,
         reference: &Reference,
         span: &Span,

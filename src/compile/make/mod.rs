@@ -14,7 +14,7 @@ mod unpack;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -257,7 +257,7 @@ impl<'a> Maker<'a> {
         if let Some(tree) = self.trees.borrow().get(&key) {
             return Ok((key, Rc::clone(tree)));
         }
-        let tree = Rc::new(told_at(base, strata::tree(&strata, self.store))?);
+        let tree = Rc::new(told_at(base, &base.span, strata::tree(&strata, self.store))?);
         self.trees.borrow_mut().insert(key, Rc::clone(&tree));
         Ok((key, tree))
     }
@@ -268,17 +268,17 @@ fn definition(of: &impl Debug) -> Digest {
     Digest::of(format!("{of:?}").as_bytes())
 }
 
-/// Says where a base is stated that could not be unpacked, unless it is the machine that failed.
-fn told_at<T>(base: &Base, made: Result<T>) -> Result<T> {
+/// Says where an image is asked for that could not be read, unless it is the machine that failed.
+fn told_at<T>(what: &impl Display, span: &Span, made: Result<T>) -> Result<T> {
     let told = |error: anyhow::Error| {
         if error.is::<Missing>() {
-            return not_fetched(&base.to_string(), &base.span);
+            return not_fetched(&what.to_string(), span);
         }
         let machine = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
         if error.is::<Refused>() || machine.into_iter().any(|cause| cause.raw_os_error().is_some()) {
             return error;
         }
-        Refused::because(Finding::error(format!("{error:#}")).at(&base.span, "this image"))
+        Refused::because(Finding::error(format!("{error:#}")).at(span, "this image"))
     };
     made.map_err(told)
 }

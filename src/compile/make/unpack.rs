@@ -6,6 +6,7 @@ use std::io::Read;
 use anyhow::{Context as _, Result, bail, ensure};
 use tar::{Archive, Entry, EntryType};
 
+use crate::bundle::oci;
 use crate::compile::store::{Store, is_executable};
 use crate::compile::tree::{Change, Kind, Node};
 
@@ -19,8 +20,6 @@ const MAX_PATH: usize = 4096;
 const MAX_NAME: usize = 255;
 /// Keys with which a file is said to be stored in another form.
 const SPARSE: &[u8] = b"GNU.sparse.";
-/// Says in a layer that something below is gone.
-const HIDES: &str = ".wh.";
 /// Says in a layer that all that a directory has below is gone.
 const HIDES_ALL: &str = ".wh..wh..opq";
 
@@ -69,7 +68,7 @@ fn change(entry: &mut Entry<'_, impl Read>, store: &Store) -> Result<Found> {
     if name == HIDES_ALL {
         return Ok(Found::Change(folder.to_owned(), Change::HideBelow));
     }
-    if let Some(hidden) = name.strip_prefix(HIDES) {
+    if let Some(hidden) = name.strip_prefix(oci::WHITEOUT) {
         let hidden = if folder.is_empty() { hidden.to_owned() } else { format!("{folder}/{hidden}") };
         let hidden = plain(hidden.as_bytes())?;
         return Ok(hidden.map_or(Found::Nothing, |hidden| Found::Change(hidden, Change::Hide)));

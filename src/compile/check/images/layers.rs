@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::super::super::archive::MAX_TARGET;
 use super::super::super::finding::Finding;
 use super::super::super::host::{self, MAX_LAYERS, Piece};
 use super::super::super::item::{self, Image, Layer};
@@ -12,9 +13,6 @@ use super::super::stated::Stated;
 use super::builds;
 use super::settings::no_tokens;
 use crate::bundle::names::{BundlePath, HostPath};
-
-/// What the field of a USTAR archive holds.
-const MAX_TARGET: usize = 100;
 
 /// A layer with the image that it is of, for findings.
 #[derive(Clone, Copy)]

@@ -14,6 +14,7 @@ use super::super::stated::{Stated, and_once, help};
 use super::accounts;
 use super::layers::{Spot, checked};
 use crate::bundle::names::BundlePath;
+use crate::bundle::oci;
 
 /// What stands at one path.
 struct Placed<'a> {
@@ -163,9 +164,10 @@ fn unfit<'a>(spot: Spot<'_>, mut paths: impl Iterator<Item = &'a str> + Clone) -
             "put it at a shorter path: a layer can hold names of 100 bytes below directories of 155 in all",
         ));
     }
-    let path = paths.find(|path| path.split('/').any(|part| part.starts_with(".wh.")))?;
+    let path = paths.find(|path| path.split('/').any(|part| part.starts_with(oci::WHITEOUT)))?;
     let message = format!(
-        "`/{path}` cannot be in a layer: names that begin with `.wh.` say there that something is removed"
+        "`/{path}` cannot be in a layer: names that begin with `{}` say there that something is removed",
+        oci::WHITEOUT
     );
     Some(spot.error(&[], message, "").help("give it another name, or exclude it"))
 }
