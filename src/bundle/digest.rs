@@ -28,9 +28,21 @@ impl Digest {
         Ok(hashing.finish().1)
     }
 
-    /// The digest whose 64 hexadecimal digits these are.
+    /// The digest whose 64 hexadecimal digits these are, in lower case: a digest has one spelling.
     pub fn from_hex(hex: &str) -> Option<Self> {
-        format!("sha256:{hex}").parse().ok()
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        if hex.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = value(pair[0])? << 4 | value(pair[1])?;
+        }
+        Some(Self(bytes))
     }
 
     /// The 64 hexadecimal digits without the algorithm: the file name of a blob.
@@ -66,25 +78,13 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = String;
 
-    /// Takes lower-case hexadecimal only: a digest has one spelling.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
+        text.strip_prefix("sha256:").and_then(Self::from_hex).ok_or_else(|| {
             format!(
                 "`{}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits",
                 text.escape_debug()
             )
-        };
-        let hex = text.strip_prefix("sha256:").ok_or_else(wrong)?;
-        if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(wrong());
-        }
-        let value = |digit: u8| if digit <= b'9' { digit - b'0' } else { digit - b'a' + 10 };
-        let pairs = hex.as_bytes().chunks_exact(2);
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(pairs) {
-            *byte = value(pair[0]) << 4 | value(pair[1]);
-        }
-        Ok(Self(bytes))
+        })
     }
 }
 

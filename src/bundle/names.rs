@@ -1,5 +1,6 @@
 //! Names that are parsed once, where text comes in, and are right ever after.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -104,6 +105,41 @@ impl BundlePath {
     pub fn join(&self, rest: &str) -> Result<Self, String> {
         format!("{self}/{rest}").parse()
     }
+
+    /// The same of a path that is known to be one: only together they may be too long.
+    pub fn join_path(&self, rest: &Self) -> Result<Self, String> {
+        let text = format!("{self}/{rest}");
+        check_fits_ustar(&text).map_err(|why| not_inside(&text, why))?;
+        Ok(Self(text))
+    }
+
+    /// The directories that lead to it, outermost first: `a` and `a/b` of `a/b/c`.
+    pub fn parents(&self) -> impl Iterator<Item = &str> {
+        self.parents_beyond("")
+    }
+
+    /// Those of them that do not lead to `other` too. Going through paths in their order, each is met once if the one before is the other.
+    pub fn parents_beyond(&self, other: &str) -> impl Iterator<Item = &str> {
+        let shared = self.0.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        self.0
+            .match_indices('/')
+            .map(|(slash, _)| slash)
+            .filter(move |slash| *slash >= shared)
+            .map(|slash| &self.0[..slash])
+    }
+
+    /// One of the [directories that lead to it](Self::parents). It fits where the whole path does.
+    #[must_use]
+    pub fn parent(&self, parent: &str) -> Self {
+        debug_assert!(self.parents().any(|one| one == parent));
+        Self(parent.to_owned())
+    }
+}
+
+impl Borrow<str> for BundlePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 fn quoted(text: &str) -> String {
@@ -203,16 +239,24 @@ fn check_component(part: &str) -> Result<(), &'static str> {
     }
 }
 
+fn not_inside(text: &str, why: &str) -> String {
+    format!("{} is not a path inside a bundle: {why}", quoted(text))
+}
+
 fn check_bundle_path(text: &str) -> Result<(), String> {
-    let wrong = |why: &str| format!("{} is not a path inside a bundle: {why}", quoted(text));
+    let wrong = |why: &str| not_inside(text, why);
     if text.starts_with('/') {
         return Err(wrong("it is absolute"));
     }
     text.split('/').try_for_each(check_component).map_err(wrong)?;
-    // USTAR splits a path at a slash into a prefix of 155 bytes and a name of 100.
+    check_fits_ustar(text).map_err(wrong)
+}
+
+/// USTAR splits a path at a slash into a prefix of 155 bytes and a name of 100.
+fn check_fits_ustar(text: &str) -> Result<(), &'static str> {
     let fits = text.len() <= 100
         || text.match_indices('/').any(|(slash, _)| slash <= 155 && text.len() - slash - 1 <= 100);
-    if fits { Ok(()) } else { Err(wrong("it is too long for a USTAR archive")) }
+    if fits { Ok(()) } else { Err("it is too long for a USTAR archive") }
 }
 
 fn check_host_path(text: &str) -> Result<(), String> {
@@ -228,6 +272,8 @@ fn check_host_path(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -241,6 +287,31 @@ mod tests {
             assert!(path.parse::<HostPath>().is_err(), "{path:?}");
         }
         assert!(format!("{}/{}", "a".repeat(90), "b".repeat(100)).parse::<BundlePath>().is_ok());
+    }
+
+    #[test]
+    fn paths_know_what_leads_to_them() {
+        let path: BundlePath = "a/bc/d".parse().unwrap();
+        let beyond = |other: &str| path.parents_beyond(other).collect::<Vec<_>>();
+        assert_eq!(path.parents().collect::<Vec<_>>(), ["a", "a/bc"]);
+        assert_eq!(beyond("a/bc/c"), [""; 0]);
+        assert_eq!(beyond("a/b/d"), ["a/bc"]);
+        assert_eq!(beyond("a/bc"), ["a/bc"], "it leads to something else there");
+        assert_eq!(beyond("a-b"), ["a", "a/bc"]);
+        assert_eq!(path.parent("a/bc").as_str(), "a/bc");
+        assert_eq!(path.join_path(&path).unwrap().as_str(), "a/bc/d/a/bc/d");
+        let long: BundlePath = format!("{}/b", "a".repeat(100)).parse().unwrap();
+        assert!(long.join_path(&long).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn where_a_path_fits_what_leads_to_it_does(lengths in prop::collection::vec(1..=100_usize, 1..6)) {
+            let components: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
+            if let Ok(path) = components.join("/").parse::<BundlePath>() {
+                prop_assert!(path.parents().all(|parent| parent.parse::<BundlePath>().is_ok()));
+            }
+        }
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Blobs: bytes with a digest, in memory or on the disk, ready to be written as often as needed.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::{SpooledData, SpooledTempFile};
 
+use super::identity::Identity;
 use crate::bundle::digest::{Digest, Hashing};
 
 /// What is larger waits in a temporary file.
 const MEMORY_BYTES: usize = 8 << 20;
+/// What is read from a file at once.
+const BUFFER: usize = 64 << 10;
 
 /// Some bytes and their digest. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,8 +31,8 @@ enum Body {
     Memory(Arc<Vec<u8>>),
     /// A file without a name, which goes with its last user.
     Spooled(Arc<File>),
-    /// A file of the cache.
-    Stored(PathBuf),
+    /// A file of the cache, as it was when it held the bytes.
+    Stored(PathBuf, Identity),
 }
 
 impl Blob {
@@ -39,15 +42,17 @@ impl Blob {
         Self { digest, size, body: Body::Memory(Arc::new(bytes)) }
     }
 
-    /// The blob in a file that is known to hold it.
-    pub(crate) fn known(path: PathBuf, digest: Digest, size: u64) -> Self {
-        Self { digest, size, body: Body::Stored(path) }
+    /// The blob in a file that is known to hold it as long as the file is this one.
+    pub(crate) fn known(path: PathBuf, identity: Identity, digest: Digest, size: u64) -> Self {
+        Self { digest, size, body: Body::Stored(path, identity) }
     }
 
     /// The blob in a file, if the file is there and holds what it should.
     pub(crate) fn stored(path: PathBuf, digest: Digest, size: u64) -> Option<Self> {
-        let blob = Self { digest, size, body: Body::Stored(path) };
-        blob.copy(&mut io::sink()).is_ok().then_some(blob)
+        let mut file = File::open(&path).ok()?;
+        let identity = Identity::of(&file.metadata().ok()?);
+        let sound = identity.size == size && Digest::of_all(&mut file).ok()? == digest;
+        sound.then_some(Self { digest, size, body: Body::Stored(path, identity) })
     }
 
     /// Reads the bytes.
@@ -58,7 +63,7 @@ impl Blob {
         Ok(match &self.body {
             Body::Memory(bytes) => Box::new(bytes.as_slice()),
             Body::Spooled(file) => Box::new(FromStart { file, at: 0 }.take(self.size)),
-            Body::Stored(path) => Box::new(File::open(path)?.take(self.size)),
+            Body::Stored(path, _) => Box::new(File::open(path)?.take(self.size)),
         })
     }
 
@@ -67,18 +72,31 @@ impl Blob {
     /// # Errors
     /// Also if a file no longer holds them.
     pub fn copy(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        let mut out = Hashing::new(out);
-        match &self.body {
-            Body::Memory(bytes) => return out.finish().0.write_all(bytes),
-            Body::Spooled(file) => io::copy(&mut FromStart { file, at: 0 }.take(self.size), &mut out)?,
-            Body::Stored(path) => io::copy(&mut File::open(path)?.take(self.size), &mut out)?,
+        let whole = match &self.body {
+            Body::Memory(bytes) => return out.write_all(bytes),
+            Body::Spooled(file) => copy(FromStart { file, at: 0 }.take(self.size), out)? == self.size,
+            Body::Stored(path, identity) => {
+                let file = File::open(path)?;
+                if Identity::of(&file.metadata()?) == *identity {
+                    copy(file.take(self.size), out)? == self.size
+                } else {
+                    let mut out = Hashing::new(out);
+                    copy(file.take(self.size), &mut out)?;
+                    let (_, digest, size) = out.finish();
+                    (digest, size) == (self.digest, self.size)
+                }
+            }
         };
-        let (_, digest, size) = out.finish();
-        if (digest, size) == (self.digest, self.size) {
+        if whole {
             return Ok(());
         }
         Err(io::Error::other(format!("the stored bytes of {} have changed", self.digest)))
     }
+}
+
+/// Copies with few calls.
+fn copy(from: impl Read, to: &mut (impl Write + ?Sized)) -> io::Result<u64> {
+    io::copy(&mut BufReader::with_capacity(BUFFER, from), to)
 }
 
 /// Reads a file from its start, whoever else reads it.

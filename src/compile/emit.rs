@@ -10,11 +10,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::archive::{self, Archive, Codec};
 use super::blob::Blob;
+use super::identity::Identity;
 use super::image::{Built, Images, descriptor};
+use super::known::Known;
 use super::lower::{Content, Lowered, image_reference};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::HostName;
@@ -71,12 +74,12 @@ impl Layout {
 }
 
 impl Layout {
-    /// Writes the layout into a directory, durably. The blobs of earlier ones may lie there: those that are sound are not written again, nor
-    /// are others removed. `index.json` comes last, and whoever reads meanwhile has the one before.
+    /// Writes the layout into a directory, durably. The blobs of earlier ones may lie there: those that are `known` or found to be sound are
+    /// not written again, nor are others removed. `index.json` comes last, and whoever reads meanwhile has the one before.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn write_directory(&self, directory: &Path) -> io::Result<()> {
+    pub fn write_directory(&self, directory: &Path, known: &Known) -> io::Result<()> {
         let rank = |path: &str| match path {
             INDEX => 2,
             DOCKER_MANIFEST => 1,
@@ -87,21 +90,37 @@ impl Layout {
         if files.iter().all(|(path, _)| path != DOCKER_MANIFEST) {
             durable::remove_file_if_there(&directory.join(DOCKER_MANIFEST)).map_err(io::Error::other)?;
         }
-        for (path, blob) in files {
-            let place = directory.join(path);
-            if Blob::stored(place.clone(), blob.digest, blob.size).is_some() {
-                continue;
+        let files: Vec<_> = files.into_iter().map(|(path, blob)| (directory.join(path), blob)).collect();
+        let there: Vec<_> = files.par_iter().map(|(place, blob)| identity_of(place, blob, known)).collect();
+        for ((place, blob), there) in files.iter().zip(&there) {
+            if there.is_none() {
+                write_blob(place, blob)?;
             }
-            let folder = place.parent().unwrap_or(directory);
-            fs::create_dir_all(folder)?;
-            let mut file =
-                tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
-            blob.copy(file.as_file_mut())?;
-            file.as_file().sync_all()?;
-            file.persist(&place)?;
         }
+        let found = files.iter().zip(&there);
+        known.keep(
+            found.filter_map(|((place, blob), there)| Some((place.as_path(), there.as_ref()?, blob.digest))),
+        );
         Ok(())
     }
+}
+
+/// What the file at `place` is like if it holds the blob.
+fn identity_of(place: &Path, blob: &Blob, known: &Known) -> Option<Identity> {
+    let identity = Identity::of(&fs::metadata(place).ok()?);
+    let sound = known.digest(place, &identity) == Some(blob.digest)
+        || Blob::stored(place.to_owned(), blob.digest, blob.size).is_some();
+    sound.then_some(identity)
+}
+
+fn write_blob(place: &Path, blob: &Blob) -> io::Result<()> {
+    let folder = place.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    blob.copy(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    file.persist(place)?;
+    Ok(())
 }
 
 impl Layout {

@@ -24,6 +24,7 @@ pub mod image;
 mod ini;
 pub mod item;
 pub mod keys;
+pub mod known;
 pub mod lock;
 pub mod lock_file;
 pub mod lower;
@@ -59,11 +60,11 @@ use check::Wanted;
 use finding::Finding;
 use image::Images;
 use item::{Content, Evaluation};
+use known::Known;
 use lock::Lock;
 use lock_file::LockFile;
 use lower::Lowered;
 use make::Maker;
-use payload::known::Known;
 use payload::{PayloadFile, Payloads};
 use source::{SourcePath, Sources, Span};
 use store::Store;
@@ -107,12 +108,16 @@ pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Re
 
 /// The same but for what is wrong with the lock, or missing there.
 fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -> anyhow::Result<Checked> {
-    let evaluate::Outcome { mut evaluation, mut findings, complete } =
-        evaluate::fence::evaluate(root, environment)?;
+    let known_of = |cache| known_of(cache, root, environment);
+    // The evaluation is another process, which this one would wait for.
+    let (outcome, known) = rayon::join(
+        || evaluate::fence::evaluate(root, environment),
+        || cache.map(known_of).unwrap_or_default(),
+    );
+    let evaluate::Outcome { mut evaluation, mut findings, complete } = outcome?;
     evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
     let (mut hosts, mut wanted) = (Vec::new(), Vec::new());
     let mut payloads = Payloads::default();
-    let known = cache.map(|cache| known_of(cache, root, environment)).unwrap_or_default();
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
         let checked = check::check(&evaluation, &lock.lock);
@@ -155,7 +160,7 @@ pub struct How<'a> {
 pub fn compile(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
     let built = build(checked, how);
     match built {
-        Ok(_) => checked.known.keep(&checked.payloads),
+        Ok(_) => checked.known.keep(checked.payloads.found()),
         Err(_) => checked.known.forget(),
     }
     built
@@ -196,6 +201,11 @@ impl Compiled {
 /// What an earlier build of this environment knew. Each has a file of its own, which holds what that build saw.
 fn known_of(cache: &Path, root: &Path, environment: &str) -> Known {
     Known::at(&cache.join("known").join(cache_key(root, environment)))
+}
+
+/// What is known of the files of a layout that was written to this folder.
+pub fn known_in(cache: Option<&Path>, folder: &Path) -> Known {
+    cache.map(|cache| known_of(cache, folder, "")).unwrap_or_default()
 }
 
 /// What is kept of one environment of one source tree has this name in the cache.

@@ -1,32 +1,42 @@
 //! Payload files: what modules and environments ship byte for byte. This stage finds them; nothing is held in memory. Their digests are
-//! [`known`] from an earlier build, or from when they are first read.
+//! [`known`](super::known) from an earlier build, or from when they are first read.
 //!
 //! Confined to the source root: neither `..` nor a symbolic link leads out. Of what the disk says about a file, its content and
 //! whether its owner may execute it are believed (both of which git keeps), nothing else.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use walkdir::WalkDir;
-
-use known::Known;
+use rayon::prelude::*;
+use walkdir::{DirEntry, WalkDir};
 
 use super::finding::Finding;
 use super::identity::Identity;
+use super::known::{Found, Known};
 use super::similar::closest;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::names::BundlePath;
 
-pub mod known;
+/// What is read from a file at once, between these two and by its size.
+const MIN_BUFFER: usize = 8 << 10;
+const MAX_BUFFER: usize = 128 << 10;
 
 /// The payloads that were asked for: the members of a tree, sorted by their path, or the one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Payloads(pub BTreeMap<SourcePath, Vec<PayloadFile>>);
+
+impl Payloads {
+    /// All files whose content is known by now.
+    pub fn found(&self) -> impl Iterator<Item = Found<'_>> {
+        let files = self.0.values().flatten();
+        files.filter_map(|file| Some((file.location.as_path(), &file.identity, file.digest()?)))
+    }
+}
 
 /// One file of the source tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +104,12 @@ impl PayloadFile {
     pub fn copy(&self, out: &mut (impl Write + ?Sized)) -> io::Result<Digest> {
         let mut hashing = Hashing::new(out);
         // One byte more than expected shows that it has grown.
-        let mut file = File::open(&self.location)
-            .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot read {}: {error}", self.location.display()))
-            })?
-            .take(self.size);
-        io::copy(&mut file, &mut hashing)?;
-        let grown = file.into_inner().read(&mut [0])? > 0;
+        let mut file = File::open(&self.location).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read {}: {error}", self.location.display()))
+        })?;
+        let buffer = usize::try_from(self.size).unwrap_or(MAX_BUFFER).clamp(MIN_BUFFER, MAX_BUFFER);
+        io::copy(&mut BufReader::with_capacity(buffer, (&mut file).take(self.size)), &mut hashing)?;
+        let grown = file.read(&mut [0])? > 0;
         let (_, digest, size) = hashing.finish();
         if grown || size != self.size || *self.digest.get_or_init(|| digest) != digest {
             let what = if self.kept && fs::remove_file(&self.location).is_ok() {
@@ -183,7 +192,7 @@ fn load_one(root: &Path, wanted: &SourcePath, known: &Known) -> Result<Vec<Paylo
     if metadata.is_dir() {
         return load_tree(root, &start, wanted, known);
     }
-    let file = load_file(&start, &metadata, None, &wanted.0, known);
+    let file = load_file(&start, &metadata, None, &|| wanted.0.clone(), known);
     file.map(|file| vec![file]).map_err(|refusal| vec![refusal])
 }
 
@@ -254,24 +263,34 @@ fn load_tree(
     wanted: &SourcePath,
     known: &Known,
 ) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
-    let mut files = Vec::new();
+    let below = |entry: &DirEntry| entry.path().strip_prefix(start).map(Path::to_owned).unwrap_or_default();
+    let shown = |entry: &DirEntry| format!("{}/{}", wanted.0.trim_end_matches('/'), below(entry).display());
+    let mut entries = Vec::new();
     let mut refusals = Vec::new();
-    let mut walk = WalkDir::new(start).follow_links(true).sort_by_file_name().into_iter();
+    let mut walk = WalkDir::new(start).follow_links(true).into_iter();
     while let Some(entry) = walk.next() {
-        let is_dir = entry.as_ref().is_ok_and(|entry| entry.file_type().is_dir());
-        match load_entry(root, start, wanted, entry, known) {
-            Ok(file) => files.extend(file),
-            Err(refusal) => {
-                refusals.push(refusal);
-                // Nothing below a link that leads out is looked at.
-                if is_dir {
+        match entry {
+            Err(error) => refusals.push(walk_refusal(start, wanted, &error)),
+            Ok(entry) if leaves(root, &entry) => {
+                refusals.push(leads_out(&shown(&entry)));
+                if entry.file_type().is_dir() {
                     walk.skip_current_dir();
                 }
             }
+            Ok(entry) if entry.file_type().is_dir() => {}
+            Ok(entry) => entries.push(entry),
         }
     }
-    // By the bytes of the whole path: the walk sorts each folder for itself.
-    files.sort_by(|a: &PayloadFile, b| a.relative.cmp(&b.relative));
+    let load = |entry| load_entry(entry, &below(entry), &|| shown(entry), known);
+    let loaded: Vec<_> = entries.par_iter().map(load).collect();
+    let (mut files, mut refused) = (Vec::new(), Vec::new());
+    for loaded in loaded {
+        loaded.map_or_else(|refusal| refused.push(refusal), |file| files.push(file));
+    }
+    refusals.extend(refused);
+    // The disk has them in some order.
+    files.sort_unstable_by(|a: &PayloadFile, b| a.relative.cmp(&b.relative));
+    refusals.sort_by(|a, b| a.message.cmp(&b.message));
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -282,31 +301,25 @@ fn load_tree(
     Ok(files)
 }
 
+/// It is a link to something outside the root.
+fn leaves(root: &Path, entry: &DirEntry) -> bool {
+    entry.path_is_symlink() && entry.path().canonicalize().is_ok_and(|real| !real.starts_with(root))
+}
+
 fn load_entry(
-    root: &Path,
-    start: &Path,
-    wanted: &SourcePath,
-    entry: walkdir::Result<walkdir::DirEntry>,
+    entry: &DirEntry,
+    relative: &Path,
+    shown: &dyn Fn() -> String,
     known: &Known,
-) -> Result<Option<PayloadFile>, Refusal> {
-    let entry = entry.map_err(|error| walk_refusal(start, wanted, &error))?;
-    let relative = entry.path().strip_prefix(start).unwrap_or(entry.path());
-    let shown = format!("{}/{}", wanted.0.trim_end_matches('/'), relative.display());
-    let cannot = |error: &dyn std::fmt::Display| Refusal::new(format!("cannot read `{shown}`: {error}"));
-    if entry.path_is_symlink()
-        && !entry.path().canonicalize().map_err(|error| cannot(&error))?.starts_with(root)
-    {
-        return Err(leads_out(&shown));
-    }
-    let metadata = entry.metadata().map_err(|error| cannot(&error))?;
-    if metadata.is_dir() {
-        return Ok(None);
-    }
-    let name = relative
-        .to_str()
-        .ok_or_else(|| Refusal::new(format!("the name of `{shown}` is not UTF-8")).help("rename the file"))?;
+) -> Result<PayloadFile, Refusal> {
+    let path = entry.path();
+    let metadata =
+        fs::metadata(path).map_err(|error| Refusal::new(format!("cannot read `{}`: {error}", shown())))?;
+    let name = relative.to_str().ok_or_else(|| {
+        Refusal::new(format!("the name of `{}` is not UTF-8", shown())).help("rename the file")
+    })?;
     let relative = name.parse().map_err(Refusal::new)?;
-    load_file(entry.path(), &metadata, Some(relative), &shown, known).map(Some)
+    load_file(path, &metadata, Some(relative), shown, known)
 }
 
 fn walk_refusal(start: &Path, wanted: &SourcePath, error: &walkdir::Error) -> Refusal {
@@ -324,11 +337,11 @@ fn load_file(
     path: &Path,
     metadata: &Metadata,
     relative: Option<BundlePath>,
-    shown: &str,
+    shown: &dyn Fn() -> String,
     known: &Known,
 ) -> Result<PayloadFile, Refusal> {
     if !metadata.is_file() {
-        return Err(Refusal::new(format!("`{shown}` is neither a file nor a directory")));
+        return Err(Refusal::new(format!("`{}` is neither a file nor a directory", shown())));
     }
     let identity = Identity::of(metadata);
     Ok(PayloadFile {

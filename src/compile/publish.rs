@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::emit::{BUNDLE_NAME, Layout};
+use super::known::Known;
 use super::provenance::Provenance;
 use crate::bundle::digest::Digest;
 use crate::bundle::names::HostName;
@@ -97,7 +98,8 @@ impl Published {
     }
 }
 
-/// Publishes a layout, and attaches to it what is known of where it comes from. `folder` is where it is written meanwhile. On a `terminal`
+/// Publishes a layout, and attaches to it what is known of where it comes from. `folder` is where it is written meanwhile, of
+/// which this is known. On a `terminal`
 /// skopeo tells of the parts itself.
 ///
 /// # Errors
@@ -106,13 +108,13 @@ pub fn publish(
     layout: &Layout,
     provenance: Option<&Provenance>,
     to: &Origin,
-    folder: &Path,
+    (folder, known): (&Path, &Known),
     terminal: bool,
     told: &mut dyn FnMut(News<'_>),
 ) -> Result<Published> {
     let cannot = || format!("cannot write to {}", folder.display());
     let _lock = lock(folder, told).with_context(cannot)?;
-    layout.write_directory(folder).with_context(cannot)?;
+    layout.write_directory(folder, known).with_context(cannot)?;
     layout.forget_others(folder).with_context(cannot)?;
     let told = RefCell::new(told);
     let mut heard = |line: &str| {

@@ -156,7 +156,7 @@ fn build(cli: &Cli) -> Result<ExitCode> {
         let layout = compiled.assemble()?;
         if let Some(directory) = directory {
             layout
-                .write_directory(directory)
+                .write_directory(directory, &compile::known_in(cache().as_deref(), directory))
                 .with_context(|| format!("cannot write the bundle to {}", directory.display()))?;
         } else if to_stdout {
             let written = layout.write(io::BufWriter::new(io::stdout().lock()));

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use rick::compile::emit::Layout;
 use rick::compile::provenance::Provenance;
 use rick::compile::store::Store;
-use rick::compile::{Checked, Compiled, cache_key, publish};
+use rick::compile::{Checked, Compiled, cache_key, known_in, publish};
 use rick::registry::Origin;
 use tempfile::TempDir;
 
@@ -38,7 +38,8 @@ pub(crate) fn send(
     let human = cli.common.message_format == Format::Human;
     let (folder, _gone_at_the_end) = publishing_folder(&source_root(cli)?, environment)?;
     let terminal = human && io::stderr().is_terminal();
-    let published = publish::publish(layout, provenance, to, &folder, terminal, &mut |news| {
+    let known = known_in(cache().as_deref(), &folder);
+    let published = publish::publish(layout, provenance, to, (&folder, &known), terminal, &mut |news| {
         if human {
             let _ = writeln!(io::stderr(), "{news}");
         }

@@ -11,10 +11,11 @@ use crate::compile::host::{self, Architecture, File, Host, Image, Layer, Piece, 
 use crate::compile::image;
 use crate::compile::ini;
 use crate::compile::item::{Content as Source, Handling, Os};
+use crate::compile::known::Known;
 use crate::compile::lower::lower;
 use crate::compile::make;
 use crate::compile::owner::Owner;
-use crate::compile::payload::{self, known::Known};
+use crate::compile::payload;
 use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
 
@@ -238,7 +239,7 @@ fn a_layout_as_a_directory_is_the_archive_and_grows() {
     let inode =
         |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory.join(path)).unwrap());
     let first = compiled(root.path(), &[host("a", true)]);
-    first.write_directory(&directory).unwrap();
+    first.write_directory(&directory, &Known::default()).unwrap();
     let blobs: Vec<(String, u64)> = unpacked(&written(&first))
         .into_iter()
         .map(|(path, bytes)| {
@@ -250,8 +251,8 @@ fn a_layout_as_a_directory_is_the_archive_and_grows() {
         .collect();
     fs::write(root.path().join("site/index.html"), "other").unwrap();
     fs::write(directory.join(&blobs[0].0), "cut short").unwrap();
-    compiled(root.path(), &[host("a", true)]).write_directory(&directory).unwrap();
-    first.write_directory(&directory).unwrap();
+    compiled(root.path(), &[host("a", true)]).write_directory(&directory, &Known::default()).unwrap();
+    first.write_directory(&directory, &Known::default()).unwrap();
     for (path, before) in &blobs[1..] {
         assert_eq!(inode(path), *before, "{path} was written again");
     }

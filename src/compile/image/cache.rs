@@ -51,7 +51,7 @@ impl Cache {
         let identity = Identity::of(&fs::metadata(&path).ok()?);
         let horizon = Horizon::now();
         let blob = if record.seen.as_ref() == Some(&identity) {
-            Blob::known(path, record.digest, record.size)
+            Blob::known(path, identity, record.digest, record.size)
         } else {
             let blob = Blob::stored(path, record.digest, record.size)?;
             if identity.is_settled(horizon) {
@@ -62,25 +62,35 @@ impl Cache {
         Some(Packed { blob, codec, diff_id: record.diff_id })
     }
 
-    /// Keeps a layer if that can be done. The blob goes first: a record never names what was not written.
-    pub(super) fn put(&self, key: Digest, packed: &Packed) {
+    /// Keeps a layer, if that can be done, and gives the one in the cache then, so that not all layers of all images wait in memory. The blob
+    /// goes first: a record never names what was not written.
+    pub(super) fn put(&self, key: Digest, packed: Packed) -> Packed {
         let Blob { digest, size, .. } = packed.blob;
         let record = Record { diff_id: packed.diff_id, digest, size, seen: None };
-        let _ = write(&self.blobs, digest, |file| packed.blob.copy(file))
-            .and_then(|()| self.record(key, &record));
+        let kept = write(&self.blobs, digest, |file| packed.blob.copy(file)).and_then(|path| {
+            self.record(key, &record)?;
+            let identity = Identity::of(&fs::metadata(&path)?);
+            Ok(Blob::known(path, identity, digest, size))
+        });
+        Packed { blob: kept.unwrap_or(packed.blob), ..packed }
     }
 
     fn record(&self, key: Digest, record: &Record) -> io::Result<()> {
         let record = oci::canonical_json(record)?;
-        write(&self.layers, key, |file| file.write_all(&record))
+        write(&self.layers, key, |file| file.write_all(&record)).map(drop)
     }
 }
 
 /// Writes a file whole or not at all. It may still be lost with the power: a reader checks it.
-fn write(folder: &Path, name: Digest, content: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write(
+    folder: &Path,
+    name: Digest,
+    content: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
+    let path = folder.join(name.hex());
     let mut file = NamedTempFile::new_in(folder)?;
     content(file.as_file_mut())?;
-    file.persist(folder.join(name.hex()))?;
-    Ok(())
+    file.persist(&path)?;
+    Ok(path)
 }

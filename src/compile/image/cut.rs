@@ -5,40 +5,55 @@
 //! anew, into half as many.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::iter;
+
 use super::place::{Content, Entries, Entry};
 use crate::bundle::digest::Digest;
+use crate::bundle::names::BundlePath;
 
-/// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many.
+/// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many. A power of two, as
+/// all sizes are that layers may have instead, so that it stays what it is while an image grows.
 const SMALLEST: u64 = 1 << 20;
 
 /// Far above all that files have: no name is such that it has to end a layer even here.
 const LARGEST: u64 = 1 << 62;
 
 /// Cuts the pieces of an image into its layers, each piece by itself: into at most `most`, but into none for the sake of it.
-pub(super) fn cut<'a>(pieces: &[Entries<'a>], most: usize) -> Vec<Entries<'a>> {
-    // Powers of two, so that it stays what it is while an image grows.
+pub(super) fn cut(pieces: Vec<Entries<'_>>, most: usize) -> Vec<Entries<'_>> {
+    let ends: Vec<Vec<u64>> =
+        pieces.iter().map(|piece| piece.iter().map(|(path, entry)| ends(path, entry)).collect()).collect();
+    let layers = |target| -> usize {
+        let inside = |ends: &Vec<u64>| ends.iter().skip(1).filter(|end| **end >= target).count();
+        ends.iter().map(|ends| 1 + inside(ends)).sum()
+    };
     let mut target = SMALLEST;
-    loop {
-        let layers: Vec<Entries<'a>> = pieces.iter().flat_map(|piece| cut_piece(piece, target)).collect();
-        if layers.len() <= most.max(pieces.len()) || target > LARGEST {
-            return layers;
-        }
+    while layers(target) > most.max(pieces.len()) && target <= LARGEST {
         target *= 2;
     }
+    pieces.into_iter().zip(ends).flat_map(|(piece, ends)| cut_piece(piece, &ends, target)).collect()
 }
 
-/// A layer ends before a file as often as that is large, measured by `target`; which ones, their paths decide.
-fn cut_piece<'a>(piece: &Entries<'a>, target: u64) -> Vec<Entries<'a>> {
-    let mut layers = vec![Entries::new()];
-    for (path, entry) in piece {
-        let dice = Digest::of(path.as_str().as_bytes()).first_u64();
-        let ends = u128::from(dice) * u128::from(target) < u128::from(size(entry)) << 64;
-        match layers.last_mut().filter(|layer| !ends || layer.is_empty()) {
-            Some(layer) => drop(layer.insert(path.clone(), *entry)),
-            None => layers.push(Entries::from([(path.clone(), *entry)])),
+/// The largest size of layers with which one ends before this entry; 0 if there is none. The larger a file is, the more often that is so; of
+/// which ones, their paths decide.
+fn ends(path: &BundlePath, entry: &Entry<'_>) -> u64 {
+    let size = u128::from(size(entry)) << 64;
+    if size == 0 {
+        return 0;
+    }
+    let dice = u128::from(Digest::of(path.as_str().as_bytes()).first_u64());
+    let targets = iter::successors(Some(SMALLEST), |target| (*target <= LARGEST).then(|| target * 2));
+    targets.take_while(|target| dice * u128::from(*target) < size).last().unwrap_or(0)
+}
+
+fn cut_piece<'a>(piece: Entries<'a>, ends: &[u64], target: u64) -> Vec<Entries<'a>> {
+    let mut layers: Vec<Vec<_>> = vec![Vec::new()];
+    for (entry, end) in piece.into_iter().zip(ends) {
+        match layers.last_mut().filter(|layer| *end < target || layer.is_empty()) {
+            Some(layer) => layer.push(entry),
+            None => layers.push(vec![entry]),
         }
     }
-    layers
+    layers.into_iter().map(Entries::from_iter).collect()
 }
 
 fn size(entry: &Entry<'_>) -> u64 {
@@ -56,7 +71,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bundle::names::BundlePath;
     use crate::compile::host::MAX_LAYERS;
     use crate::compile::owner::Owner;
     use crate::compile::payload::PayloadFile;
@@ -78,7 +92,7 @@ mod tests {
     /// The paths of each layer of an image with one piece, which has these files.
     fn layers(sizes: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
         let piece = piece(sizes);
-        cut(&[entries(&piece)], MAX_LAYERS)
+        cut(vec![entries(&piece)], MAX_LAYERS)
             .iter()
             .map(|layer| layer.keys().map(ToString::to_string).collect())
             .collect()
@@ -105,7 +119,7 @@ mod tests {
         };
         let all: Vec<Entries<'_>> = pieces.iter().map(|piece| entries(piece)).collect();
         let layers: Vec<Vec<BundlePath>> =
-            cut(&all, MAX_LAYERS).into_iter().map(|layer| layer.into_keys().collect()).collect();
+            cut(all, MAX_LAYERS).into_iter().map(|layer| layer.into_keys().collect()).collect();
         assert_eq!(layers, pieces.iter().map(placed).collect::<Vec<_>>());
     }
 

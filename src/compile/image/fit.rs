@@ -3,6 +3,7 @@
 //! For files of the source tree that an image of a host takes, `check` has said the same before, with nearer places.
 
 use std::collections::BTreeMap;
+use std::ptr;
 
 use super::place::{Content, Entries};
 use crate::bundle::names::BundlePath;
@@ -30,7 +31,7 @@ pub(super) fn check(
             taken(layer, selection, members, &mut findings);
         }
     }
-    let mut all: BTreeMap<&BundlePath, (&Layer, Content<'_>)> = BTreeMap::new();
+    let mut all: BTreeMap<&str, (&BundlePath, &Layer, Content<'_>)> = BTreeMap::new();
     for (layer, entries) in image.layers.iter().zip(own) {
         for (path, entry) in entries {
             if path.as_str().split('/').any(|part| part.starts_with(oci::WHITEOUT)) {
@@ -45,7 +46,7 @@ pub(super) fn check(
                 );
                 findings.push(error(layer, long));
             }
-            if let Some((first, _)) = all.insert(path, (layer, entry.content)) {
+            if let Some((_, first, _)) = all.insert(path.as_str(), (path, layer, entry.content)) {
                 let finding = error(layer, format!("two layers put something at `/{path}`"));
                 findings.push(finding.and_at(&first.span, "the other one"));
             }
@@ -54,17 +55,19 @@ pub(super) fn check(
             }
         }
     }
-    for (path, (layer, _)) in &all {
-        let parents = path.as_str().match_indices('/').map(|(slash, _)| &path.as_str()[..slash]);
-        for parent in parents {
-            let first = parent.parse::<BundlePath>().ok().and_then(|parent| all.get(&parent));
-            if let Some((first, content)) = first
+    let mut before: Option<(&BundlePath, &Layer)> = None;
+    for (path, layer, _) in all.values().copied() {
+        // What a layer has below the same file again need not be told again.
+        let told = before.filter(|(_, other)| ptr::eq(*other, layer)).map_or("", |(path, _)| path.as_str());
+        for parent in path.parents_beyond(told) {
+            if let Some((_, first, content)) = all.get(parent)
                 && !matches!(content, Content::Directory)
             {
                 let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
                 findings.push(error(layer, message).and_at(&first.span, "the other one"));
             }
         }
+        before = Some((path, layer));
     }
     if findings.is_empty() { Ok(()) } else { Err(first_of_each(findings)) }
 }

@@ -1,13 +1,12 @@
 //! One layer of an image: what stands at its place, with the directories that lead there.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
 use super::cache::Cache;
 use super::place::{Content, Entries, Entry};
-use crate::bundle::digest::Digest;
-use crate::bundle::oci;
+use crate::bundle::digest::{Digest, Hashing};
 use crate::compile::archive::{self, Archive, Codec, Packed};
 
 /// Changes when the same entries are written as other bytes.
@@ -24,12 +23,10 @@ pub(super) fn pack(entries: &Entries<'_>, codec: Codec, cache: Option<&Cache>) -
         entries.iter().try_for_each(|(path, entry)| write(archive, path.as_str(), entry))
     })?;
     // What was read is known now.
-    if let (Some(cache), Some(key)) = (cache, key(entries, codec)?) {
-        cache.put(key, &packed);
-        // From there, so that not all layers of all images wait in memory.
-        return Ok(cache.get(key, codec).unwrap_or(packed));
-    }
-    Ok(packed)
+    Ok(match (cache, key(entries, codec)?) {
+        (Some(cache), Some(key)) => cache.put(key, packed),
+        _ => packed,
+    })
 }
 
 fn write(archive: &mut Archive<impl Write>, path: &str, entry: &Entry<'_>) -> io::Result<()> {
@@ -69,11 +66,14 @@ impl<'a> Told<'a> {
 
 /// All that the bytes of the layer depend on, as far as it is known.
 fn key(entries: &Entries<'_>, codec: Codec) -> serde_json::Result<Option<Digest>> {
-    let told = entries
-        .iter()
-        .map(|(path, entry)| Some((path, entry.owner.to_string(), entry.mode, Told::of(entry.content)?)));
-    let Some(entries) = told.collect::<Option<Vec<_>>>() else { return Ok(None) };
-    oci::canonical_json(&(LAYER_FORMAT, codec.name(), entries)).map(|json| Some(Digest::of(&json)))
+    let mut told = BufWriter::new(Hashing::new(io::sink()));
+    serde_json::to_writer(&mut told, &(LAYER_FORMAT, codec.name()))?;
+    for (path, Entry { owner, mode, content }) in entries {
+        let Some(content) = Told::of(*content) else { return Ok(None) };
+        serde_json::to_writer(&mut told, &(path, owner.uid(), owner.gid(), mode, content))?;
+    }
+    let hashing = told.into_inner().map_err(|error| serde_json::Error::io(error.into_error()))?;
+    Ok(Some(hashing.finish().1))
 }
 
 #[cfg(test)]

@@ -56,11 +56,11 @@ pub(super) fn own_entries<'a>(
 /// pieces. `below` is the file system that they stand on.
 pub(super) fn place<'a>(
     image: &'a Image,
-    own: &[Entries<'a>],
+    own: Vec<Entries<'a>>,
     below: Option<&Tree>,
     most: usize,
-) -> anyhow::Result<Vec<Entries<'a>>> {
-    let directories = Directories { stated: stated(own), of_trees: of_trees(&image.layers, own)?, below };
+) -> Vec<Entries<'a>> {
+    let directories = Directories { stated: stated(&own), of_trees: of_trees(&image.layers, &own), below };
     cut(own, most).into_iter().map(|entries| with_parents(entries, &directories)).collect()
 }
 
@@ -73,7 +73,7 @@ fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries
         Piece::EmptyDirectory { mode, owner } => one(*owner, *mode, Content::Directory),
         Piece::Copied { selection, owner, .. } => {
             let place = |relative: Option<&BundlePath>| match relative {
-                Some(relative) => layer.at.join(relative.as_str()).map_err(|why| anyhow!(why)),
+                Some(relative) => layer.at.join_path(relative).map_err(|why| anyhow!(why)),
                 None => Ok(layer.at.clone()),
             };
             let file = |file: &'a PayloadFile| {
@@ -120,45 +120,40 @@ fn stated<'a>(own: &[Entries<'a>]) -> Declared<'a> {
 }
 
 /// The directories of trees, which are their owner's. Where trees stand in each other, the inner one says it.
-fn of_trees<'a>(layers: &[Layer], own: &[Entries<'a>]) -> anyhow::Result<Declared<'a>> {
+fn of_trees<'a>(layers: &[Layer], own: &[Entries<'a>]) -> Declared<'a> {
     let mut declared = Declared::new();
     let mut inner_last: Vec<(&Layer, &Entries<'a>)> = layers.iter().zip(own).collect();
     inner_last.sort_by_key(|(layer, _)| layer.at.as_str().len());
     for (layer, entries) in inner_last {
         let Piece::Copied { owner, .. } = layer.piece else { continue };
         let entry = Entry { owner, mode: DIRECTORY, content: Content::Directory };
+        let mut before = "";
         for path in entries.keys() {
-            for parent in parents(path)?.filter(|parent| is_at_or_below(parent, &layer.at)) {
-                declared.insert(parent, entry);
+            for parent in path.parents_beyond(before).filter(|parent| is_at_or_below(parent, &layer.at)) {
+                declared.insert(path.parent(parent), entry);
             }
+            before = path.as_str();
         }
     }
-    Ok(declared)
+    declared
 }
 
-fn with_parents<'a>(
-    mut entries: Entries<'a>,
-    directories: &Directories<'a, '_>,
-) -> anyhow::Result<Entries<'a>> {
-    let own: Vec<BundlePath> = entries.keys().cloned().collect();
-    for path in &own {
-        for parent in parents(path)? {
+fn with_parents<'a>(mut entries: Entries<'a>, directories: &Directories<'a, '_>) -> Entries<'a> {
+    let mut missing = Vec::new();
+    let mut before = "";
+    for path in entries.keys() {
+        for parent in path.parents_beyond(before).filter(|parent| !entries.contains_key(*parent)) {
+            let parent = path.parent(parent);
             let entry = directories.entry(&parent);
-            entries.entry(parent).or_insert(entry);
+            missing.push((parent, entry));
         }
+        before = path.as_str();
     }
-    Ok(entries)
+    entries.extend(missing);
+    entries
 }
 
-/// `a` and `a/b` of `a/b/c`.
-fn parents(path: &BundlePath) -> anyhow::Result<impl Iterator<Item = BundlePath>> {
-    let path = path.as_str();
-    let parents = path.match_indices('/').map(|(slash, _)| path[..slash].parse());
-    let parents: Result<Vec<BundlePath>, String> = parents.collect();
-    parents.map(Vec::into_iter).map_err(|why| anyhow!(why))
-}
-
-fn is_at_or_below(path: &BundlePath, base: &BundlePath) -> bool {
-    let rest = path.as_str().strip_prefix(base.as_str());
+fn is_at_or_below(path: &str, base: &BundlePath) -> bool {
+    let rest = path.strip_prefix(base.as_str());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

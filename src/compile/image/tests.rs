@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use super::{Blob, Built, Digest, Image, Manifest, Piece};
 use crate::compile::archive::Codec;
 use crate::compile::host::{Architecture, Layer, Settings, Source};
+use crate::compile::known::Known;
 use crate::compile::make;
-use crate::compile::payload::{self, Payloads, known::Known};
+use crate::compile::payload::{self, Payloads};
 use crate::compile::selection::Selection;
 use crate::compile::source::{SourcePath, Span};
 

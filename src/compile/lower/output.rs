@@ -84,15 +84,9 @@ impl Output {
     pub(super) fn finish_paths(&mut self) {
         let mut wrong = Vec::new();
         for path in self.entries.keys().chain(self.links.keys()) {
-            for (slash, _) in path.as_str().match_indices('/') {
-                let parent = path.as_str()[..slash].parse();
-                if parent.is_ok_and(|parent| {
-                    self.entries.contains_key(&parent) || self.links.contains_key(&parent)
-                }) {
-                    wrong.push(format!(
-                        "`{}` is a file, and `{path}` needs it to be a directory",
-                        &path.as_str()[..slash]
-                    ));
+            for parent in path.parents() {
+                if self.entries.contains_key(parent) || self.links.contains_key(parent) {
+                    wrong.push(format!("`{parent}` is a file, and `{path}` needs it to be a directory"));
                 }
             }
             if self.entries.contains_key(path) && self.links.contains_key(path) {

@@ -93,14 +93,14 @@ fn messages(host: &Host) -> Vec<String> {
 
 impl Lowered {
     fn text(&self, path: &str) -> &str {
-        match &self.files[&path.parse().unwrap()] {
+        match &self.files[path] {
             Content::Text(text) => text,
             Content::Payload(_) => panic!("{path} is a payload"),
         }
     }
 
     fn entry(&self, path: &str) -> &FileEntry {
-        &self.manifest.files[&path.parse().unwrap()]
+        &self.manifest.files[path]
     }
 
     fn unit(&self, name: &str) -> &UnitEntry {
@@ -108,7 +108,7 @@ impl Lowered {
     }
 
     fn link(&self, path: &str) -> &str {
-        &self.manifest.links[&path.parse().unwrap()]
+        &self.manifest.links[path]
     }
 
     fn order(&self) -> Vec<&str> {

@@ -1,6 +1,8 @@
 //! What layers take of the source, and where it comes to stand: known only when folders of the source were listed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 
 use super::super::super::finding::Finding;
 use super::super::super::host;
@@ -40,7 +42,7 @@ impl Placed<'_> {
 }
 
 /// All that layers put into an image, by path without the leading `/`.
-type All<'a> = BTreeMap<String, Placed<'a>>;
+type All<'a> = BTreeMap<BundlePath, Placed<'a>>;
 
 pub(in super::super) fn check(
     stated: Stated<'_>,
@@ -56,7 +58,6 @@ pub(in super::super) fn check(
     let mut whole = layers.len() == image.layers.len();
     for (layer, checked) in layers {
         let spot = Spot { stated, layer };
-        let base = checked.at.as_str();
         let placed = match &checked.piece {
             host::Piece::Copied { source, selection, .. } => {
                 // What a build or an image gives is known when that is there.
@@ -69,17 +70,24 @@ pub(in super::super) fn check(
                     continue;
                 };
                 taken(spot, source, selection, members, findings);
-                selection.of(members).map(|file| (path_of(base, file), Some(file))).collect()
+                selection.of(members).map(|file| (path_of(&checked.at, file), Some(file))).collect()
             }
-            _ => vec![(base.to_owned(), None)],
+            _ => vec![(Ok(checked.at.clone()), None)],
         };
-        findings.extend(unfit(spot, placed.iter().map(|(path, _)| path.as_str())));
+        findings.extend(unfit(spot, placed.iter().map(|(path, _)| path)));
         for (path, file) in placed {
-            if let Some(first) = all.insert(path.clone(), Placed { layer, file })
-                && told.insert((&first.layer.path, &layer.path))
-            {
-                let message = format!("two layers of image `{}` put something at `/{path}`", image.name);
-                findings.push(conflict(spot, first.layer, message));
+            let Ok(path) = path else { continue };
+            let placed = Placed { layer, file };
+            match all.entry(path) {
+                Entry::Vacant(free) => drop(free.insert(placed)),
+                Entry::Occupied(mut taken) => {
+                    let first = taken.insert(placed);
+                    if told.insert((&first.layer.path, &layer.path)) {
+                        let (image, path) = (&image.name, taken.key());
+                        let message = format!("two layers of image `{image}` put something at `/{path}`");
+                        findings.push(conflict(spot, first.layer, message));
+                    }
+                }
             }
         }
     }
@@ -148,23 +156,27 @@ fn matches_nothing(
     Some(finding.help(near))
 }
 
-/// Where a file of a source comes to stand.
-fn path_of(base: &str, file: &PayloadFile) -> String {
+/// Where a file of a source comes to stand; the text of that, if it is too long.
+fn path_of(at: &BundlePath, file: &PayloadFile) -> Result<BundlePath, String> {
     match &file.relative {
-        Some(relative) => format!("{base}/{relative}"),
-        None => base.to_owned(),
+        Some(relative) => at.join_path(relative).map_err(|_| format!("{at}/{relative}")),
+        None => Ok(at.clone()),
     }
 }
 
 /// A name may fit where it stands in the source, and not where it goes; or mean something else there. The first one tells it for all.
-fn unfit<'a>(spot: Spot<'_>, mut paths: impl Iterator<Item = &'a str> + Clone) -> Option<Finding> {
-    if let Some(path) = paths.clone().find(|path| path.parse::<BundlePath>().is_err()) {
+fn unfit<'a>(
+    spot: Spot<'_>,
+    mut paths: impl Iterator<Item = &'a Result<BundlePath, String>> + Clone,
+) -> Option<Finding> {
+    if let Some(path) = paths.clone().find_map(|path| path.as_ref().err()) {
         let finding = spot.error(&[], format!("`/{path}` is too long for a layer"), "");
         return Some(finding.help(
             "put it at a shorter path: a layer can hold names of 100 bytes below directories of 155 in all",
         ));
     }
-    let path = paths.find(|path| path.split('/').any(|part| part.starts_with(oci::WHITEOUT)))?;
+    let hides = |path: &&BundlePath| path.as_str().split('/').any(|part| part.starts_with(oci::WHITEOUT));
+    let path = paths.find_map(|path| path.as_ref().ok().filter(hides))?;
     let message = format!(
         "`/{path}` cannot be in a layer: names that begin with `{}` say there that something is removed",
         oci::WHITEOUT
@@ -174,8 +186,11 @@ fn unfit<'a>(spot: Spot<'_>, mut paths: impl Iterator<Item = &'a str> + Clone) -
 
 fn below_files(stated: Stated<'_>, all: &All<'_>, findings: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
+    let mut before: Option<(&BundlePath, &Layer)> = None;
     for (path, placed) in all {
-        let parents = path.match_indices('/').map(|(slash, _)| &path[..slash]);
+        // What a layer has below the same file again need not be told again.
+        let same = before.filter(|(_, layer)| ptr::eq(*layer, placed.layer));
+        let parents = path.parents_beyond(same.map_or("", |(path, _)| path.as_str()));
         for (parent, first) in parents.filter_map(|parent| Some((parent, all.get(parent)?))) {
             if !first.is_directory() && told.insert((&first.layer.path, &placed.layer.path)) {
                 let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
@@ -184,6 +199,7 @@ fn below_files(stated: Stated<'_>, all: &All<'_>, findings: &mut Vec<Finding>) {
                 findings.push(help(finding, is_link.then(|| "put it where the link leads".to_owned())));
             }
         }
+        before = Some((path, placed.layer));
     }
 }
 

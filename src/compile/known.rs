@@ -1,6 +1,5 @@
 //! The digests of files that were read before: a file whose identity did not change is not read again.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -8,52 +7,65 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::Payloads;
+use super::identity::{Horizon, Identity};
 use crate::bundle::digest::Digest;
-use crate::compile::identity::{Horizon, Identity};
 
 /// Changes when the file means something else.
-const FORMAT: &str = "rick known 1";
+const FORMAT: &str = "rick known 2";
+
 /// The digests of files, by their places.
 #[derive(Debug, Default)]
 pub struct Known {
     file: Option<PathBuf>,
-    /// What the file said.
-    text: String,
-    digests: BTreeMap<PathBuf, (Identity, Digest)>,
+    /// What the file said, sorted by place.
+    lines: Vec<Line>,
     horizon: Horizon,
 }
+
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    place: String,
+    identity: Identity,
+    digest: Digest,
+}
+
+/// A file of which something was found out: where it is, what it was then, and the digest of its content.
+pub type Found<'a> = (&'a Path, &'a Identity, Digest);
 
 impl Known {
     /// What is kept in `file`. Nothing, if it is not there, or damaged.
     pub fn at(file: &Path) -> Self {
         let text = fs::read_to_string(file).unwrap_or_default();
-        Self {
-            file: Some(file.to_owned()),
-            digests: parse(&text).unwrap_or_default(),
-            horizon: Horizon::now(),
-            text,
-        }
+        Self { file: Some(file.to_owned()), lines: parse(&text).unwrap_or_default(), horizon: Horizon::now() }
     }
 
     /// The digest of the file at `place`, if that is the file which is known.
-    pub(super) fn digest(&self, place: &Path, identity: &Identity) -> Option<Digest> {
-        let (known, digest) = self.digests.get(place)?;
-        (known == identity).then_some(*digest)
+    pub fn digest(&self, place: &Path, identity: &Identity) -> Option<Digest> {
+        let place = place.to_str()?;
+        let line = self.lines.binary_search_by(|line| line.place.as_str().cmp(place));
+        self.lines.get(line.ok()?).filter(|line| line.identity == *identity).map(|line| line.digest)
     }
 
-    /// Keeps what was found out since, if that can be done: it only saves time.
-    pub fn keep(&self, payloads: &Payloads) {
+    /// Keeps what was found out since, and nothing else, if that can be done: it only saves time.
+    pub fn keep<'a>(&self, found: impl Iterator<Item = Found<'a>>) {
         let Some(file) = &self.file else { return };
-        let text = self.text_of(payloads);
-        if text == self.text {
+        let settled = found.filter(|(_, identity, _)| identity.is_settled(self.horizon));
+        let line = |(place, identity, digest): Found<'_>| {
+            let place = place.to_str().filter(|place| !place.contains('\n'))?.to_owned();
+            Some(Line { place, identity: identity.clone(), digest })
+        };
+        let mut lines: Vec<Line> = settled.filter_map(line).collect();
+        lines.sort_by(|a, b| a.place.cmp(&b.place));
+        lines.dedup_by(|a, b| a.place == b.place);
+        if lines == self.lines {
             return;
         }
         let write = || {
             let folder = file.parent()?;
             fs::create_dir_all(folder).ok()?;
             let mut new = NamedTempFile::new_in(folder).ok()?;
-            new.write_all(text.as_bytes()).ok()?;
+            new.write_all(text_of(&lines).as_bytes()).ok()?;
             new.persist(file).ok()
         };
         // A cache that cannot be written is none.
@@ -66,32 +78,21 @@ impl Known {
             let _ = fs::remove_file(file);
         }
     }
+}
 
-    fn text_of(&self, payloads: &Payloads) -> String {
-        let mut lines = BTreeMap::new();
-        for member in payloads.0.values().flatten() {
-            let Identity { size, mode, device, inode, modified, changed } = member.identity;
-            let is_settled = member.identity.is_settled(self.horizon);
-            let place = member.location.to_str().filter(|place| is_settled && !place.contains('\n'));
-            if let (Some(place), Some(digest)) = (place, member.digest()) {
-                lines.insert(place, (digest, size, mode, device, inode, modified, changed));
-            }
-        }
-        let mut text = String::new();
-        for (place, (digest, size, mode, device, inode, modified, changed)) in lines {
-            // A text takes everything.
-            let _ = writeln!(
-                text,
-                "{} {size} {mode} {device} {inode} {modified} {changed} {place}",
-                digest.hex()
-            );
-        }
-        format!("{FORMAT} {}\n{text}", Digest::of(text.as_bytes()).hex())
+fn text_of(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for Line { place, identity, digest } in lines {
+        let Identity { size, mode, device, inode, modified, changed } = identity;
+        // A text takes everything.
+        let _ =
+            writeln!(text, "{} {size} {mode} {device} {inode} {modified} {changed} {place}", digest.hex());
     }
+    format!("{FORMAT} {}\n{text}", Digest::of(text.as_bytes()).hex())
 }
 
 /// The first line says which format this is, and the digest of the others; each of them names a file.
-fn parse(text: &str) -> Option<BTreeMap<PathBuf, (Identity, Digest)>> {
+fn parse(text: &str) -> Option<Vec<Line>> {
     let (first, rest) = text.split_once('\n')?;
     let digest = first.strip_prefix(FORMAT)?.trim_start();
     if Digest::from_hex(digest)? != Digest::of(rest.as_bytes()) {
@@ -100,7 +101,7 @@ fn parse(text: &str) -> Option<BTreeMap<PathBuf, (Identity, Digest)>> {
     rest.lines().map(parse_line).collect()
 }
 
-fn parse_line(line: &str) -> Option<(PathBuf, (Identity, Digest))> {
+fn parse_line(line: &str) -> Option<Line> {
     let mut words = line.splitn(8, ' ');
     let digest = Digest::from_hex(words.next()?)?;
     let identity = Identity {
@@ -111,7 +112,7 @@ fn parse_line(line: &str) -> Option<(PathBuf, (Identity, Digest))> {
         modified: words.next()?.parse().ok()?,
         changed: words.next()?.parse().ok()?,
     };
-    Some((PathBuf::from(words.next()?), (identity, digest)))
+    Some(Line { place: words.next()?.to_owned(), identity, digest })
 }
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
             for file in files() {
                 assert_eq!(file.hash().unwrap(), Digest::of(&fs::read(&file.location).unwrap()));
             }
-            known.keep(&payloads);
+            known.keep(payloads.found());
             count
         }
     }
@@ -201,7 +202,7 @@ mod tests {
         scene.write("a", "1");
         scene.look(OLD);
         let good = fs::read_to_string(&scene.cache).unwrap();
-        for bad in ["", "x", &good.replace("rick known 1", "rick known 2"), &good.replacen('0', "1", 1)] {
+        for bad in ["", "x", &good.replace("rick known 2", "rick known 3"), &good.replacen('0', "1", 1)] {
             fs::write(&scene.cache, bad).unwrap();
             assert_eq!(scene.look(OLD), 0);
         }
