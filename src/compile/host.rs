@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
 use super::outside::Reference;
-use super::source::Span;
+use super::source::{SourcePath, Span};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
@@ -46,10 +46,19 @@ pub struct Host {
     pub validations: Vec<Validation>,
     /// Programs: path → package and the services that need it.
     pub programs: BTreeMap<HostPath, (String, Vec<Label>)>,
-    /// Secrets: name → the services that need them.
-    pub secrets: BTreeMap<SecretName, Vec<Label>>,
+    /// Secrets, by name.
+    pub secrets: BTreeMap<SecretName, Secret>,
     /// Directories of `directories` that hold what must outlive generations → the service whose data it is.
     pub states: BTreeMap<HostPath, Label>,
+}
+
+/// A secret.
+#[derive(Clone, Debug, Default)]
+pub struct Secret {
+    /// The services that need it.
+    pub needed_by: Vec<Label>,
+    /// The file of the source tree that holds it, encrypted for the host; without one, it is the host's own.
+    pub file: Option<SourcePath>,
 }
 
 /// A group.

@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::finding::Finding;
+use super::super::host::Secret;
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
 use super::stated::help;
 use super::survey::Survey;
-use crate::bundle::names::{Label, SecretName};
+use crate::bundle::names::SecretName;
 
-pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMap<SecretName, Vec<Label>> {
-    let mut secrets: BTreeMap<SecretName, Vec<Label>> = BTreeMap::new();
+pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMap<SecretName, Secret> {
+    let mut secrets: BTreeMap<SecretName, Secret> = BTreeMap::new();
     for (stated, secret) in &survey.secrets {
         let name = parsed::<SecretName>(stated, &[&secret.name], &secret.name, findings);
         if let (Some(name), Some(service)) = (name, stated.label()) {
-            let needed_by = secrets.entry(name).or_default();
+            let needed_by = &mut secrets.entry(name).or_default().needed_by;
             if !needed_by.contains(&service) {
                 needed_by.push(service);
             }

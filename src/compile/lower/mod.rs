@@ -80,7 +80,7 @@ pub fn lower(
         versions: versions::needed(host),
         validations,
         probes: host.probes.clone(),
-        secrets: host.secrets.clone(),
+        secrets: host.secrets.iter().map(|(name, secret)| (name.clone(), secret.needed_by.clone())).collect(),
         states: host.states.clone(),
     };
     Ok(Lowered { manifest, files: out.contents })
