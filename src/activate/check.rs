@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::layer::Texts;
+use super::secrets;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, FORMAT, HostManifest};
-use crate::bundle::names::{BundlePath, Label};
+use crate::bundle::names::{AccountName, BundlePath, Label};
+use crate::bundle::secret;
 use crate::bundle::token::{self, Piece, Token};
 use crate::refusal::{Refusal, refuse};
 
@@ -16,6 +18,7 @@ pub fn check_manifest(manifest: &HostManifest) -> Result<()> {
     check_format(manifest)?;
     manifest.files.keys().try_for_each(check_place)?;
     check_digests(manifest)?;
+    check_secrets(manifest)?;
     check_modes(manifest)?;
     manifest.links.iter().try_for_each(|(path, target)| check_link(path, target))?;
     check_overlaps(manifest)?;
@@ -33,7 +36,7 @@ pub fn check_tokens(manifest: &HostManifest, texts: &Texts) -> Result<()> {
             std::str::from_utf8(bytes).map_err(|_| in_file("it holds tokens and is no text".to_owned()))?;
         for piece in token::pieces(text).map_err(in_file)? {
             if let Piece::Token(token) = piece
-                && !is_known(&token, &manifest.accounts, &objects)
+                && !is_known(&token, manifest, &objects)
             {
                 return Err(in_file(format!("the manifest knows nothing of `{token}`")).into());
             }
@@ -59,12 +62,34 @@ pub fn object_path(path: &BundlePath) -> Option<(Label, &str)> {
     Some((name.parse().ok()?, inside))
 }
 
-fn is_known(token: &Token, accounts: &Accounts, objects: &BTreeMap<Label, Vec<BundlePath>>) -> bool {
+fn is_known(token: &Token, manifest: &HostManifest, objects: &BTreeMap<Label, Vec<BundlePath>>) -> bool {
+    let Accounts { users, groups } = &manifest.accounts;
+    let has = |accounts: &BTreeMap<AccountName, _>, name: &AccountName| {
+        name.as_str() == secret::ROOT || accounts.contains_key(name)
+    };
     match token {
-        Token::Uid(name) => accounts.users.contains_key(name),
-        Token::Gid(name) => accounts.groups.contains_key(name),
+        Token::Uid(name) => users.contains_key(name),
+        Token::Gid(name) => groups.contains_key(name),
         Token::Object(name) => objects.contains_key(name),
+        Token::Secret(file) => {
+            has(users, &file.user)
+                && has(groups, &file.group)
+                && secret::encrypted(&file.name).is_ok_and(|path| manifest.files.contains_key(&path))
+        }
     }
+}
+
+/// One that nobody names is in a bundle for no reason.
+fn check_secrets(manifest: &HostManifest) -> Result<()> {
+    for (path, file) in manifest.files.iter().filter(|(path, _)| path.as_str().starts_with("secrets/")) {
+        if !secrets::name_of(path).is_some_and(|name| manifest.secrets.contains_key(&name)) {
+            refuse!("`{path}` of the bundle is no secret of this host");
+        }
+        if file.tokens || file.size > secret::MAX_SIZE {
+            refuse!("`{path}` of the bundle has more than {} bytes, or tokens", secret::MAX_SIZE);
+        }
+    }
+    Ok(())
 }
 
 /// Generations of older formats stay as they are, but no new one is made: their bundles do not say what the files hold.
@@ -93,7 +118,7 @@ fn check_place(path: &BundlePath) -> Result<()> {
     let known = match path.as_str().split_once('/') {
         None => matches!(path.as_str(), "sysusers.conf" | "tmpfiles.conf"),
         Some(("objects", _)) => object_path(path).is_some(),
-        Some((top, _)) => matches!(top, "units" | "quadlets" | "etc"),
+        Some((top, _)) => matches!(top, "units" | "quadlets" | "etc" | "secrets"),
     };
     if known { Ok(()) } else { refuse!("`{path}` has no place in a bundle") }
 }

@@ -253,6 +253,8 @@ pub enum Command {
         #[arg(long, hide = true)]
         overdue: bool,
     },
+    /// Put the secrets of the current generation into memory, as every boot does.
+    Secrets,
     /// What the service runs that switches.
     #[command(hide = true)]
     SwitchTo {

@@ -79,6 +79,12 @@ pub trait Host: Sync {
     /// Makes the accounts of a sysusers file that do not exist.
     fn sysusers(&self, file: &Path) -> Result<()>;
 
+    /// What stands in this directory is never written to a disk, but for swap.
+    fn is_in_memory(&self, directory: &Path) -> Result<bool>;
+
+    /// What an age file holds that is encrypted for a key of the host.
+    fn decrypt(&self, file: &Path) -> Result<Vec<u8>>;
+
     /// Makes what a tmpfiles file asks for.
     fn tmpfiles(&self, file: &Path) -> Result<()>;
 

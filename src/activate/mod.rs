@@ -8,7 +8,7 @@
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
 //! 4. [`accounts`]: systemd-sysusers, then every number read back and held to what was declared; what it made is realised and staged
 //!    again. Into the store and `gens/N`.
-//! 5. [`validate`]: the host's own programs judge what changed. [`images`] into podman.
+//! 5. [`validate`]: the host's own programs judge what changed. [`images`] into podman, [`secrets`] into memory.
 //! 6. [`handover`]: out of the session that called, into a service of PID 1.
 //! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
 //! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide; [`explain`] says what changed.
@@ -64,6 +64,7 @@ pub mod realise;
 pub mod receive;
 mod registry;
 pub mod report;
+pub mod secrets;
 pub mod stage;
 pub mod state;
 pub mod status;
@@ -198,6 +199,9 @@ impl Activation<'_> {
             self.tell(target, &course);
             return Ok(Conclusion::Here(course.told(target)));
         };
+        if let Some(generation) = &target.generation {
+            self.bring_secrets(&generation.directory).map_err(Failure::Refused)?;
+        }
         if let Some(outcome) = self.as_it_is(target).map_err(Failure::Refused)? {
             return Ok(Conclusion::Here(outcome));
         }

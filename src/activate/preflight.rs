@@ -8,9 +8,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::host::Host;
+use super::secrets;
 use super::state::{STATE, State};
 use crate::bundle::manifest::{HostManifest, Program, Versioned};
 use crate::bundle::names::{HostPath, Label, SecretName};
+use crate::bundle::secret;
 use crate::refusal::Refusal;
 
 /// Where systemd looks for encrypted credentials.
@@ -44,7 +46,12 @@ pub fn check_file_system(state: &State) -> Result<()> {
 
 /// Everything that a host lacks: refusals where units are to run.
 pub fn lacks(state: &State, host: &dyn Host, manifest: &HostManifest) -> Result<Vec<Refusal>> {
-    let lacks = [programs(state, manifest), secrets(state, manifest), versions(host, manifest)?];
+    let lacks = [
+        programs(state, manifest),
+        secrets(state, manifest),
+        decryption(state, manifest),
+        versions(host, manifest)?,
+    ];
     Ok(lacks.into_iter().flatten().collect())
 }
 
@@ -90,14 +97,36 @@ fn programs(state: &State, manifest: &HostManifest) -> Option<Refusal> {
     )
 }
 
-/// The secrets that a host lacks. Their values are the host's alone: no bundle holds one.
+/// What a host lacks to decrypt the secrets that came with the bundle.
+fn decryption(state: &State, manifest: &HostManifest) -> Option<Refusal> {
+    let lacks = |paths: &[&str]| !paths.iter().any(|path| state.on_host(path).is_file());
+    if !manifest.files.keys().any(|path| secrets::name_of(path).is_some()) {
+        return None;
+    }
+    if lacks(&secrets::PROGRAMS) {
+        let what = "this host cannot decrypt the secrets of the bundle: it lacks `/usr/bin/age`";
+        return Some(Refusal::new(what).help("install age"));
+    }
+    lacks(&secrets::HOST_KEYS).then(|| {
+        let what = format!(
+            "this host cannot decrypt the secrets of the bundle: it has no {}",
+            secrets::HOST_KEYS[0]
+        );
+        Refusal::new(what)
+            .help("make the keys of the host: `ssh-keygen -A`; then encrypt the secrets for them")
+    })
+}
+
+/// The secrets that a host lacks and that did not come with the bundle: their values are the host's alone.
 fn secrets(state: &State, manifest: &HostManifest) -> Option<Refusal> {
     // An empty file is what a broken pipe leaves.
     let there = |name: &SecretName| {
         let found = fs::metadata(state.on_host(&format!("{CREDENTIALS}/{name}")));
         found.is_ok_and(|found| found.is_file() && found.len() > 0)
     };
-    let missing: Vec<_> = manifest.secrets.iter().filter(|(name, _)| !there(name)).collect();
+    let came =
+        |name: &SecretName| secret::encrypted(name).is_ok_and(|path| manifest.files.contains_key(&path));
+    let missing: Vec<_> = manifest.secrets.iter().filter(|(name, _)| !came(name) && !there(name)).collect();
     if missing.is_empty() {
         return None;
     }

@@ -9,10 +9,12 @@ use anyhow::Result;
 use super::accounts::Ids;
 use super::check::{object_path, objects_of};
 use super::layer::Texts;
+use super::secrets::Secrets;
 use super::state::STATE;
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::{AccountName, BundlePath, Label};
+use crate::bundle::secret::{self, SecretFile};
 use crate::bundle::token::{self, Token};
 use crate::refusal::Refusal;
 
@@ -23,6 +25,8 @@ pub struct Realised<'a> {
     pub texts: BTreeMap<BundlePath, Cow<'a, [u8]>>,
     /// The configuration directories by name: the digests of their realised content.
     pub objects: BTreeMap<Label, Digest>,
+    /// The files in memory that the texts name.
+    pub secrets: Secrets,
 }
 
 /// Stands for the number of an account that the host has yet to give one. No account ever has it, and no service ever sees it: it is
@@ -35,7 +39,7 @@ pub fn realise<'a>(texts: &'a Texts, manifest: &'a HostManifest, ids: &'a Ids) -
         manifest,
         ids,
         paths: objects_of(manifest),
-        realised: Realised { texts: BTreeMap::new(), objects: BTreeMap::new() },
+        realised: Realised { texts: BTreeMap::new(), objects: BTreeMap::new(), secrets: Secrets::default() },
         texts,
         open: Vec::new(),
     };
@@ -93,15 +97,26 @@ impl<'a> Realiser<'a> {
     fn text(&mut self, path: &BundlePath, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         let text = String::from_utf8_lossy(bytes);
         let realised = token::realise(&text, |token| match token {
-            Token::Uid(name) => number(&self.ids.users, name, "uid"),
-            Token::Gid(name) => number(&self.ids.groups, name, "gid"),
+            Token::Uid(name) => number(&self.ids.users, name, "uid").map(|uid| uid.to_string()),
+            Token::Gid(name) => number(&self.ids.groups, name, "gid").map(|gid| gid.to_string()),
             Token::Object(name) => {
                 self.object(name).map(|digest| store_path(&digest)).map_err(|why| why.to_string())
             }
+            Token::Secret(file) => self.secret(file),
         });
         realised
             .map(String::into_bytes)
             .map_err(|why| Refusal::new(format!("`{path}` cannot be realised: {why}")))
+    }
+
+    fn secret(&mut self, file: &SecretFile) -> Result<String, String> {
+        let encrypted = secret::encrypted(&file.name).ok();
+        let listed =
+            encrypted.and_then(|path| self.manifest.files.get(&path)).and_then(|listed| listed.digest);
+        let digest = listed.ok_or_else(|| format!("the bundle has no secret `{}`", file.name))?;
+        let uid = owner(&self.ids.users, &file.user, "uid")?;
+        let gid = owner(&self.ids.groups, &file.group, "gid")?;
+        Ok(self.realised.secrets.add(file, digest, uid, gid))
     }
 
     fn object_files<'b>(&'b self, paths: &'b [BundlePath]) -> impl Iterator<Item = (&'b str, u32, Digest)> {
@@ -132,15 +147,16 @@ fn store_path(digest: &Digest) -> String {
     format!("{STATE}/store/{}", digest.hex())
 }
 
-fn number(
-    ids: &BTreeMap<AccountName, Option<u32>>,
-    name: &AccountName,
-    kind: &str,
-) -> Result<String, String> {
+fn number(ids: &BTreeMap<AccountName, Option<u32>>, name: &AccountName, kind: &str) -> Result<u32, String> {
     match ids.get(name) {
-        Some(number) => Ok(number.unwrap_or(NOT_YET).to_string()),
+        Some(number) => Ok(number.unwrap_or(NOT_YET)),
         None => Err(format!("no {kind} of `{name}` is known")),
     }
+}
+
+/// The same of one that may be root, of whom nothing has to be said.
+fn owner(ids: &BTreeMap<AccountName, Option<u32>>, name: &AccountName, kind: &str) -> Result<u32, String> {
+    if name.as_str() == secret::ROOT { Ok(0) } else { number(ids, name, kind) }
 }
 
 #[cfg(test)]

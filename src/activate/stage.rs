@@ -143,6 +143,9 @@ fn complete(staging: &Path, received: &Received, realised: &Realised<'_>) -> Res
     let needs = serde_json::to_vec(&Needs { objects: realised.objects.clone(), images })?;
     durable::write_new(&staging.join(generation::NEEDS), &needs, 0o644)?;
     write_resume(staging)?;
+    if let Some((name, target, unit)) = realised.secrets.write(staging)? {
+        write_wanted(staging, name, target, &unit)?;
+    }
     for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
         durable::write_new(&staging.join(name), b"", 0o644)?;
     }
@@ -155,8 +158,13 @@ pub const RESUME: &str = "rick-resume.service";
 
 /// Every generation has it, that without rick too: the way there may have been cut short.
 fn write_resume(staging: &Path) -> Result<()> {
-    write_below(staging, &format!("units/{RESUME}"), resume_unit().as_bytes(), 0o644)?;
-    link_below(staging, &format!("units/multi-user.target.wants/{RESUME}"), &Path::new("..").join(RESUME))
+    write_wanted(staging, RESUME, "multi-user.target", &resume_unit())
+}
+
+/// A unit of rick's own that comes with a boot.
+fn write_wanted(staging: &Path, name: &str, target: &str, unit: &str) -> Result<()> {
+    write_below(staging, &format!("units/{name}"), unit.as_bytes(), 0o644)?;
+    link_below(staging, &format!("units/{target}.wants/{name}"), &Path::new("..").join(name))
 }
 
 /// It must not hold up the boot that it waits for, hence `exec`. That it went back (3) is what it is for.

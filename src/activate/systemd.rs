@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use super::ask;
 use super::handover;
 use super::host::{ActiveState, Definition, Host, Images, LoadState, Log, Oneshot, UnitState, Verb};
+use super::secrets;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::{AccountName, UnitName};
@@ -243,6 +244,24 @@ impl Host for Systemd {
         run(Command::new("systemd-sysusers").arg(file)).map(drop)
     }
 
+    fn is_in_memory(&self, directory: &Path) -> Result<bool> {
+        const TMPFS: u64 = 0x0102_1994;
+        const RAMFS: u64 = 0x8584_58f6;
+        let found = rustix::fs::statfs(directory)
+            .with_context(|| format!("cannot look at {}", directory.display()))?;
+        Ok(u64::try_from(found.f_type).is_ok_and(|kind| matches!(kind, TMPFS | RAMFS)))
+    }
+
+    fn decrypt(&self, file: &Path) -> Result<Vec<u8>> {
+        let program = secrets::PROGRAMS.into_iter().find(|program| Path::new(program).is_file());
+        let mut command = Command::new(program.unwrap_or(secrets::PROGRAMS[0]));
+        command.arg("--decrypt");
+        for key in secrets::HOST_KEYS.iter().filter(|key| Path::new(key).is_file()) {
+            command.args(["--identity", key]);
+        }
+        run_for_bytes(command.arg("--").arg(file))
+    }
+
     fn tmpfiles(&self, file: &Path) -> Result<()> {
         run(Command::new("systemd-tmpfiles").arg("--create").arg(file)).map(drop)
     }
@@ -322,9 +341,13 @@ impl Host for Systemd {
 
 /// Runs a program to its end: what it printed, or what it said went wrong.
 pub(super) fn run(command: &mut Command) -> Result<String> {
+    run_for_bytes(command).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn run_for_bytes(command: &mut Command) -> Result<Vec<u8>> {
     let output = output(command)?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

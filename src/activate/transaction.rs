@@ -221,6 +221,7 @@ impl Activation<'_> {
         let target = Target::there(generation.clone())?;
         let mut course = self.course(&target)?;
         images::load(&self.state, self.host, &target.images, &course.missing_images, &mut self.report)?;
+        self.bring_secrets(&generation.directory)?;
         course.prepare(&self.state, &generation)?;
         let adopted = match generation.manifest().filter(|_| self.terms.adopt) {
             Some(manifest) => foreign::adoptable(&self.state, manifest, |path| generation.file(path).ok())?,
@@ -306,6 +307,7 @@ impl Activation<'_> {
         self.forget()?;
         self.report.line("done:", &format!("generation {} (before: {})", journal.to, journal.from));
         self.tidy();
+        self.forget_secrets();
         self.outcome(journal, journal.to, Ending::Done, arrival)
     }
 

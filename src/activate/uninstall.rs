@@ -10,7 +10,7 @@ use super::generation::{self, Generation};
 use super::report::Ending;
 use super::state::Claim;
 use super::target::Target;
-use super::{Activation, Conclusion, Failure, anchors, gc};
+use super::{Activation, Conclusion, Failure, anchors, gc, secrets};
 use crate::durable;
 use crate::refusal::refuse;
 
@@ -69,6 +69,7 @@ impl Activation<'_> {
     /// First what leads to rick's directory, then what is in it, `current` last: as long as that is there, another run goes on here.
     fn remove(&mut self, claim: Claim) -> Result<()> {
         self.remove_images();
+        secrets::forget(&self.state, &BTreeSet::new())?;
         anchors::uproot(&self.state)?;
         self.host.daemon_reload()?;
         let directory = self.state.directory();

@@ -88,6 +88,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Resume { overdue }) => {
             concluded(arguments, |activation| activation.resume(*overdue).map(Conclusion::Here))
         }
+        Some(Command::Secrets) => bring_secrets(arguments).map_err(Failure::Refused),
         Some(Command::SwitchTo { number }) => concluded(arguments, |activation| {
             let _claim = Claim::handed_over(&activation.state, io::stdin()).map_err(Failure::Refused)?;
             activation.serve(*number).map(Conclusion::Here)
@@ -117,6 +118,13 @@ fn keep_house<T: Serialize>(
         print(&(serde_json::to_string(&json!({"event": "outcome", "outcome": outcome}))? + "\n"));
     }
     Ok(0)
+}
+
+fn bring_secrets(arguments: &Arguments) -> Result<u8> {
+    on_stage(arguments, |activation| {
+        activation.bring_current_secrets()?;
+        Ok(0)
+    })
 }
 
 /// Sets the scene, this host or a directory, and acts.

@@ -9,10 +9,10 @@ use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// The version of the format that is written. Changing anything in this file is another one.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state, 2 neither serials,
-/// versions and validations, nor how a unit wants to be changed, nor the digests of files, 3 no images to pull.
+/// versions and validations, nor how a unit wants to be changed, nor the digests of files, 3 no images to pull, 4 no secrets in the bundle.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
@@ -51,8 +51,8 @@ pub struct HostManifest {
     pub validations: Vec<Validation>,
     /// What must answer once the switch is done.
     pub probes: Vec<Probe>,
-    /// Secrets that the host must have before anything is touched → the service instances that need them. Each is a credential of
-    /// systemd, `/etc/credstore.encrypted/NAME`.
+    /// Secrets → the service instances that need them. Those that are not among `files`, as [`super::secret::encrypted`] names them, the host must
+    /// have before anything is touched: each is a credential of systemd, `/etc/credstore.encrypted/NAME`.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, Vec<Label>>,
     /// Directories that hold what must outlive generations → the service instance whose data it is.

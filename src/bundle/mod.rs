@@ -25,6 +25,7 @@
 //! quadlets/NAME              Quadlet files
 //! etc/INSTANCE/…             files that keep a stable path through `current` (a reload reads them again)
 //! objects/NAME/…             one configuration directory each, stored on the host under its content's digest
+//! secrets/NAME.age           secrets, encrypted for the host
 //! sysusers.conf, tmpfiles.conf
 //! ```
 //!
@@ -38,5 +39,6 @@ pub mod digest;
 pub mod manifest;
 pub mod names;
 pub mod oci;
+pub mod secret;
 pub mod token;
 pub mod ustar;

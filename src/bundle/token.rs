@@ -1,11 +1,12 @@
 //! Tokens: what only the host knows, standing in text until the activator replaces it.
 //!
 //! `@rick(uid:NAME)` and `@rick(gid:NAME)` become numbers, `@rick(object:NAME)` the absolute store path of a configuration
-//! directory. Only files that the compiler generated are searched; payload files are never touched.
+//! directory, `@rick(secret:NAME:USER:GROUP:MODE)` that of a file in memory. Only files that the compiler generated are searched; payload files are never touched.
 
 use std::fmt;
 
 use super::names::{AccountName, Label};
+use super::secret::SecretFile;
 
 const OPEN: &str = "@rick(";
 
@@ -18,6 +19,8 @@ pub enum Token {
     Gid(AccountName),
     /// The store path of a configuration directory.
     Object(Label),
+    /// The path of a file with the value of a secret.
+    Secret(SecretFile),
 }
 
 impl fmt::Display for Token {
@@ -26,6 +29,7 @@ impl fmt::Display for Token {
             Self::Uid(name) => write!(f, "{OPEN}uid:{name})"),
             Self::Gid(name) => write!(f, "{OPEN}gid:{name})"),
             Self::Object(name) => write!(f, "{OPEN}object:{name})"),
+            Self::Secret(file) => write!(f, "{OPEN}secret:{file})"),
         }
     }
 }
@@ -85,7 +89,11 @@ fn parse(body: &str) -> Result<Token, String> {
         Some(("uid", name)) => Ok(Token::Uid(name.parse()?)),
         Some(("gid", name)) => Ok(Token::Gid(name.parse()?)),
         Some(("object", name)) => Ok(Token::Object(name.parse()?)),
-        _ => Err(format!("`{OPEN}{})` is no token: uid, gid and object are known", body.escape_debug())),
+        Some(("secret", file)) => Ok(Token::Secret(file.parse()?)),
+        _ => Err(format!(
+            "`{OPEN}{})` is no token: uid, gid, object and secret are known",
+            body.escape_debug()
+        )),
     }
 }
 
@@ -105,6 +113,14 @@ mod tests {
     fn malformed_tokens_are_errors() {
         for wrong in ["@rick(", "@rick(uid:app", "@rick(gid:A B)", "@rick(pid:1)", "@rick()"] {
             assert!(pieces(wrong).is_err(), "{wrong}");
+        }
+        let secret = "@rick(secret:db-key:app:root:400)";
+        let Piece::Token(token) = &pieces(secret).unwrap()[0] else { panic!("it is one") };
+        assert_eq!(token.to_string(), secret);
+        for wrong in
+            ["db-key", "db-key:app:root:644", "db-key:app:root:0o400", "../x:app:root:400", "x:a:b:400:1"]
+        {
+            assert!(pieces(&format!("@rick(secret:{wrong})")).is_err(), "{wrong}");
         }
     }
 }

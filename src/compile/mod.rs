@@ -222,7 +222,9 @@ fn read_files(checked: &Checked) -> anyhow::Result<()> {
         &host::File { content: Content::Payload(ref source), .. } => Some(source),
         _ => None,
     };
-    let sources: BTreeSet<_> = files.filter_map(source).collect();
+    let secrets = checked.hosts.iter().flat_map(|host| host.secrets.values());
+    let secrets = secrets.filter_map(|secret| secret.file.as_ref());
+    let sources: BTreeSet<_> = files.filter_map(source).chain(secrets).collect();
     let members: Vec<_> =
         sources.into_iter().filter_map(|source| checked.payloads.0.get(source)).flatten().collect();
     let hashed: Vec<_> = members.par_iter().map(|member| member.hash()).collect();

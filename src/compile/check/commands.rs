@@ -49,7 +49,7 @@ fn lasting(word: &str) -> Option<String> {
     let text = |piece| match piece {
         Piece::Text(text) => Some(text.to_owned()),
         Piece::Token(Token::Object(name)) => Some(format!("{CURRENT}/objects/{name}")),
-        Piece::Token(Token::Uid(_) | Token::Gid(_)) => None,
+        Piece::Token(Token::Uid(_) | Token::Gid(_) | Token::Secret(_)) => None,
     };
     pieces.into_iter().map(text).collect()
 }

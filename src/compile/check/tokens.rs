@@ -8,6 +8,8 @@ use super::super::similar::did_you_mean;
 use super::accounts::unknown;
 use super::stated::help;
 use super::survey::Survey;
+use crate::bundle::names::AccountName;
+use crate::bundle::secret;
 use crate::bundle::token::{Piece, Token, pieces};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
@@ -37,6 +39,7 @@ pub(super) struct Known<'a> {
     users: BTreeSet<&'a str>,
     groups: BTreeSet<&'a str>,
     objects: BTreeSet<&'a str>,
+    secrets: BTreeSet<&'a str>,
 }
 
 impl<'a> Known<'a> {
@@ -46,6 +49,7 @@ impl<'a> Known<'a> {
             users: survey.user_names(),
             groups: survey.group_names(),
             objects: objects.map(|(_, file)| file.object.as_str()).collect(),
+            secrets: survey.secrets.iter().map(|(_, secret)| secret.name.as_str()).collect(),
         }
     }
 
@@ -68,6 +72,22 @@ impl<'a> Known<'a> {
             Token::Uid(name) => account("user", &self.users, name.as_str(), begin),
             Token::Gid(name) => account("group", &self.groups, name.as_str(), begin),
             Token::Object(name) if self.objects.contains(name.as_str()) => None,
+            Token::Secret(file) if !self.secrets.contains(file.name.as_str()) => {
+                let finding =
+                    begin(format!("the secret `{}` is asked for, and no service states it", file.name));
+                let finding = help(finding, did_you_mean(file.name.as_str(), self.secrets.iter().copied()));
+                Some(finding.help(format!("state it with `secret(\"{}\")`", file.name)))
+            }
+            Token::Secret(file) => {
+                let root = |name: &AccountName| name.as_str() == secret::ROOT;
+                let user =
+                    (!root(&file.user)).then(|| account("user", &self.users, file.user.as_str(), &begin));
+                user.flatten().or_else(|| {
+                    let group = (!root(&file.group))
+                        .then(|| account("group", &self.groups, file.group.as_str(), &begin));
+                    group.flatten()
+                })
+            }
             Token::Object(name) => {
                 let finding =
                     begin(format!("the service `{name}` has no configuration directory in the store"));

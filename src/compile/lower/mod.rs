@@ -23,7 +23,8 @@ use super::payload::{PayloadFile, Payloads};
 use super::render::accounts;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, FORMAT, HostManifest, Program, Validation};
-use crate::bundle::names::{BundlePath, Label};
+use crate::bundle::names::{BundlePath, Label, SecretName};
+use crate::bundle::secret;
 use crate::bundle::token::Token;
 use output::Output;
 
@@ -57,6 +58,9 @@ pub fn lower(
     let mut out = Output::default();
     for (path, file) in &host.files {
         lower_file(&mut out, path, file, payloads);
+    }
+    for (name, secret) in &host.secrets {
+        lower_secret(&mut out, name, secret, payloads);
     }
     let units = unit::lower(&mut out, host, images);
     lower_accounts(&mut out, host);
@@ -117,6 +121,16 @@ fn lower_file(out: &mut Output, path: &BundlePath, file: &host::File, payloads: 
     }
 }
 
+/// It comes with the bundle as it is in the source tree, encrypted.
+fn lower_secret(out: &mut Output, name: &SecretName, secret: &host::Secret, payloads: &Payloads) {
+    let Some(source) = &secret.file else { return };
+    match (secret::encrypted(name), payloads.0.get(source).map(Vec::as_slice)) {
+        (Ok(path), Some([file])) => out.payload(path.as_str(), file.clone(), false),
+        (Err(why), _) => out.problem(format!("{why:#}")),
+        (Ok(_), _) => out.problem(format!("the secret `{source}` was not read")),
+    }
+}
+
 fn lower_accounts(out: &mut Output, host: &Host) {
     let header = header(host);
     match accounts::sysusers(&header, &host.groups, &host.users) {
@@ -147,6 +161,14 @@ fn manifest_accounts(host: &Host, out: &Output) -> Accounts {
         match token {
             Token::Uid(name) => drop(accounts.users.entry(name.clone()).or_default()),
             Token::Gid(name) => drop(accounts.groups.entry(name.clone()).or_default()),
+            Token::Secret(file) => {
+                for (name, known) in [(&file.user, &mut accounts.users), (&file.group, &mut accounts.groups)]
+                {
+                    if name.as_str() != secret::ROOT {
+                        known.entry(name.clone()).or_default();
+                    }
+                }
+            }
             Token::Object(_) => {}
         }
     }

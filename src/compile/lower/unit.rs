@@ -8,7 +8,9 @@ use super::output::Output;
 use super::{install, quadlet};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Role, UnitEntry};
-use crate::bundle::names::{AccountName, BundlePath, Label, UnitName};
+use crate::bundle::names::{AccountName, BundlePath, Label, SecretName, UnitName};
+use crate::bundle::secret::SecretFile;
+use crate::bundle::token::Token;
 use crate::compile::host::{Host, Quadlet, Unit, UnitBody};
 use crate::compile::item::{Handling, Sections};
 use crate::compile::render::ini;
@@ -82,19 +84,37 @@ fn write(
         out.link(&format!("units/{name}"), "/dev/null");
     }
     if let Some((unit, sections)) = stated.whole {
-        write_text(out, host, &unit.service, &unit_path(name), &with_groups(host, sections));
+        write_text(out, host, &unit.service, &unit_path(name), &for_host(host, sections));
         match install::links(name, sections) {
             Ok(links) => links.iter().for_each(|(path, target)| out.link(&format!("units/{path}"), target)),
             Err(why) => out.problem(why),
         }
     }
     if let Some(quadlet) = stated.quadlet {
-        let sections = quadlet::pin_images(quadlet, images);
+        let sections = with_secrets(host, quadlet::pin_images(quadlet, images));
         write_text(out, host, &quadlet.service, &quadlet_path(quadlet), &sections);
     }
     for (stem, (unit, sections)) in &stated.drop_ins {
-        write_text(out, host, &unit.service, &drop_in_path(name, stem), &with_groups(host, sections));
+        write_text(out, host, &unit.service, &drop_in_path(name, stem), &for_host(host, sections));
     }
+}
+
+fn for_host(host: &Host, sections: &Sections) -> Sections {
+    with_secrets(host, with_groups(host, sections))
+}
+
+/// A credential that systemd would look for in the host's own store, and that came with the bundle, is where rick puts it.
+fn with_secrets(host: &Host, mut sections: Sections) -> Sections {
+    let entries = sections.iter_mut().filter(|(name, _)| name == "Service").flat_map(|(_, entries)| entries);
+    for (key, value) in entries.filter(|(key, _)| key == "LoadCredentialEncrypted") {
+        let name = value.parse::<SecretName>().ok();
+        let came = name.filter(|name| host.secrets.get(name).is_some_and(|secret| secret.file.is_some()));
+        if let Some(file) = came.and_then(SecretFile::of_root) {
+            *value = format!("{}:{}", file.name, Token::Secret(file.clone()));
+            "LoadCredential".clone_into(key);
+        }
+    }
+    sections
 }
 
 fn write_text(out: &mut Output, host: &Host, service: &Label, path: &str, sections: &Sections) {

@@ -14,6 +14,7 @@ use starlark::values::tuple::UnpackTuple;
 
 use super::noun_of;
 use crate::bundle::names::AccountName;
+use crate::bundle::secret::{SecretFile, SecretMode};
 use crate::bundle::token::Token;
 use crate::compile::item::Noun;
 use crate::compile::render::caddyfile::{self, CaddyConfig};
@@ -30,6 +31,24 @@ pub(super) fn texts(builder: &mut GlobalsBuilder) {
     /// The number of a group, known on the host only.
     fn gid(#[starlark(require = pos)] name: &str) -> anyhow::Result<String> {
         Ok(Token::Gid(account(name)?).to_string())
+    }
+
+    /// The path of a file with the value of a secret that the service states: in memory, and there before anything starts that could read
+    /// it. A changed value has another path.
+    fn secret_file(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named, default = "root")] user: &str,
+        #[starlark(require = named, default = "root")] group: &str,
+        #[starlark(require = named, default = 0o400)] mode: u32,
+    ) -> anyhow::Result<String> {
+        let Some(mode) = SecretMode::of(mode) else {
+            anyhow::bail!(
+                "a secret's file has mode 0o400 or 0o440, not 0o{mode:o}\nhelp: 0o440 lets the members of `group` read it too"
+            )
+        };
+        let name = name.parse().map_err(anyhow::Error::msg)?;
+        let file = SecretFile { name, user: account(user)?, group: account(group)?, mode };
+        Ok(Token::Secret(file).to_string())
     }
 
     /// A command line for `ExecStart=` and its like, each argument quoted.
