@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::item::{Content, Handling, Os, Sections};
 use super::outside::Reference;
+use super::secret::recipient::Recipient;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Probe, Validation};
@@ -22,6 +23,8 @@ pub struct Host {
     pub name: HostName,
     /// Its operating system.
     pub os: Os,
+    /// What it has its secrets encrypted to; without one, it keeps its own.
+    pub ssh_key: Option<Recipient>,
     /// All groups: name → pinned number and members; a user's own group is here only if it was declared.
     pub groups: BTreeMap<AccountName, Group>,
     /// All users.

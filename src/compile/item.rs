@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
+use super::secret;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::OnChange;
@@ -27,6 +28,8 @@ pub struct Evaluation {
     pub hosts: Vec<Host>,
     /// The images of registries that containers run come in the bundle.
     pub embeds: bool,
+    /// Who can read all its secrets beside the hosts.
+    pub operators: Vec<PublicKey>,
     /// The texts of the files that were loaded.
     pub sources: Sources,
     /// The digest of each of these files.
@@ -37,20 +40,27 @@ impl Evaluation {
     /// Every file or tree of the source that a host gets: its path, the place that names it, and the service that wants it.
     pub fn payloads(&self) -> Vec<(SourcePath, &Span, &Service)> {
         let mut payloads = Vec::new();
-        for (service, item) in self.items() {
+        for (host, service, item) in self.items() {
             let mut tell = |path: &SourcePath, place| payloads.push((path.clone(), place, service));
             match &item.noun {
                 Noun::File(File { content: Content::Payload(path), .. }) => tell(path, item.place("source")),
                 Noun::Image(image) => image.copied(item.place("layers"), &mut tell),
+                Noun::Secret(Secret { name }) if host.ssh_key.is_some() => {
+                    // What is no name is told elsewhere.
+                    if let Ok(name) = name.parse() {
+                        tell(&secret::file_of(&self.environment, &name), item.place(name.as_str()));
+                    }
+                }
                 _ => {}
             }
         }
         payloads
     }
 
-    fn items(&self) -> impl Iterator<Item = (&Service, &Item)> {
-        let services = self.hosts.iter().flat_map(|host| &host.services);
-        services.flat_map(|service| service.items.iter().map(move |item| (service, item)))
+    fn items(&self) -> impl Iterator<Item = (&Host, &Service, &Item)> {
+        let services =
+            self.hosts.iter().flat_map(|host| host.services.iter().map(move |service| (host, service)));
+        services.flat_map(|(host, service)| service.items.iter().map(move |item| (host, service, item)))
     }
 }
 
@@ -63,10 +73,21 @@ pub struct Host {
     pub domain: String,
     /// Its operating system, which decides the versions of systemd and Podman.
     pub os: Os,
+    /// What it has its secrets encrypted to; without one, it keeps its own.
+    pub ssh_key: Option<PublicKey>,
     /// Where it is declared.
     pub span: Span,
     /// Its services, providers before consumers.
     pub services: Vec<Service>,
+}
+
+/// A public key, as it was stated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// One line.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// Operating systems that rick knows the versions of.
@@ -353,7 +374,7 @@ pub enum Backend {
     Proxy(String),
 }
 
-/// `secret(name)`: a credential, encrypted, in the host's own store.
+/// `secret(name)`: what only who needs it may read; from a file of the source tree, or a credential of the host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
     /// The credential's name.

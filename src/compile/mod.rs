@@ -39,6 +39,7 @@ pub mod provenance;
 pub mod publish;
 pub mod render;
 pub mod report;
+pub mod secret;
 pub mod selection;
 pub mod show;
 pub mod similar;
@@ -66,6 +67,7 @@ use lock_file::LockFile;
 use lower::Lowered;
 use make::Maker;
 use payload::{PayloadFile, Payloads};
+use secret::recipient::Recipient;
 use source::{SourcePath, Sources, Span};
 use store::Store;
 use tempfile::TempDir;
@@ -74,6 +76,8 @@ use tempfile::TempDir;
 pub struct Checked {
     /// Its hosts; they mean something only if no finding is an error.
     pub hosts: Vec<host::Host>,
+    /// Who can read all its secrets beside the hosts.
+    pub operators: Vec<Recipient>,
     /// The files of the source tree that they get.
     pub payloads: Payloads,
     known: Known,
@@ -116,13 +120,13 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
     );
     let evaluate::Outcome { mut evaluation, mut findings, complete } = outcome?;
     evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
-    let (mut hosts, mut wanted) = (Vec::new(), Vec::new());
+    let (mut hosts, mut operators, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
     let mut payloads = Payloads::default();
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
         let checked = check::check(&evaluation, &lock.lock);
         findings.extend(checked.findings);
-        (hosts, wanted) = (checked.hosts, checked.wanted);
+        (hosts, operators, wanted) = (checked.hosts, checked.operators, checked.wanted);
         let (files, found) = find_payloads(root, &evaluation, &known);
         findings.extend(found);
         findings.extend(check::placed(&evaluation, &files, &PayloadFile::text));
@@ -130,7 +134,7 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
     }
     let lock = lock.lock.clone();
     let Evaluation { sources, read, .. } = evaluation;
-    Ok(Checked { hosts, payloads, known, lock, wanted, findings, sources, read })
+    Ok(Checked { hosts, operators, payloads, known, lock, wanted, findings, sources, read })
 }
 
 /// A compiled environment.

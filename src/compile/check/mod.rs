@@ -25,6 +25,7 @@ mod probes;
 mod programs;
 mod provided;
 mod quadlets;
+mod recipients;
 mod runs_as;
 mod secrets;
 mod services;
@@ -48,6 +49,7 @@ use super::host::Host;
 use super::item::{self, Evaluation};
 use super::lock::Lock;
 use super::payload::{PayloadFile, Payloads};
+use super::secret::recipient::Recipient;
 pub use outside::Wanted;
 use provided::Provided;
 use survey::Survey;
@@ -56,6 +58,8 @@ use survey::Survey;
 pub struct Outcome {
     /// Its hosts; they are complete only if no finding is an error.
     pub hosts: Vec<Host>,
+    /// Who can read all its secrets beside the hosts.
+    pub operators: Vec<Recipient>,
     /// What it wants from outside the source tree, in the lock or not.
     pub wanted: Vec<Wanted>,
     /// What is wrong, but for what the lock lacks.
@@ -66,9 +70,10 @@ pub struct Outcome {
 pub fn check(evaluation: &Evaluation, lock: &Lock) -> Outcome {
     let (mut wanted, mut findings) = (Vec::new(), Vec::new());
     names::check(evaluation, &mut findings);
+    let operators = recipients::operators(evaluation, &mut findings);
     let check = |host| check_host(evaluation, host, lock, &mut wanted, &mut findings);
     let hosts = evaluation.hosts.iter().filter_map(check).collect();
-    Outcome { hosts, wanted, findings }
+    Outcome { hosts, operators, wanted, findings }
 }
 
 /// Reads a payload as text, if it is one: the stage itself touches no disk.
@@ -98,7 +103,8 @@ fn check_host(
     let probes = probes::check(&survey, &provided, findings);
     let validations = validations::check(&survey, findings);
     let programs = programs::check(&survey, findings);
-    let secrets = secrets::check(&survey, findings);
+    let ssh_key = recipients::of_host(host, &evaluation.sources, findings);
+    let secrets = secrets::check(&survey, &evaluation.environment, findings);
     let states = states::check(&survey, findings);
     taken::check(&survey, findings);
     handling::check(&survey, findings);
@@ -119,6 +125,7 @@ fn check_host(
         environment: evaluation.environment.parse().ok()?,
         name: host.name.parse().ok()?,
         os: host.os,
+        ssh_key,
         groups,
         users,
         directories,

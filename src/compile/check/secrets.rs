@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::finding::Finding;
 use super::super::host::Secret;
+use super::super::secret;
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
@@ -11,7 +12,11 @@ use super::stated::help;
 use super::survey::Survey;
 use crate::bundle::names::SecretName;
 
-pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMap<SecretName, Secret> {
+pub(super) fn check(
+    survey: &Survey<'_>,
+    environment: &str,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<SecretName, Secret> {
     let mut secrets: BTreeMap<SecretName, Secret> = BTreeMap::new();
     for (stated, secret) in &survey.secrets {
         let name = parsed::<SecretName>(stated, &[&secret.name], &secret.name, findings);
@@ -20,6 +25,11 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMa
             if !needed_by.contains(&service) {
                 needed_by.push(service);
             }
+        }
+    }
+    if survey.host.ssh_key.is_some() {
+        for (name, secret) in &mut secrets {
+            secret.file = Some(secret::file_of(environment, name));
         }
     }
     loaded(survey, findings);

@@ -36,6 +36,7 @@ fn host(name: &str, with_image: bool) -> Host {
         environment: "homelab".parse().unwrap(),
         name: name.parse().unwrap(),
         os: Os::Debian13,
+        ssh_key: None,
         groups: BTreeMap::new(),
         users: BTreeMap::new(),
         directories: BTreeMap::new(),

@@ -13,7 +13,7 @@ use starlark::values::typing::TypeCompiled;
 use starlark::values::{Heap, Value};
 
 use super::super::finding::Finding;
-use super::super::item::{Body, Host, Item, Noun, Os, Service, UnitBody};
+use super::super::item::{Body, Host, Item, Noun, Os, PublicKey, Service, UnitBody};
 use super::super::similar::closest;
 use super::super::source::Span;
 use super::builtins::{CURRENT, field, finding_of, noun_of, place_of};
@@ -134,7 +134,11 @@ fn open<'v>(
             None => services.push(instance),
         }
     }
-    Some((Host { name: text("name"), domain: text("domain"), os, span, services: Vec::new() }, services))
+    let ssh_key = field(value, "ssh_key")
+        .and_then(Value::unpack_str)
+        .map(|text| PublicKey { text: text.to_owned(), span: session.argument_value(&span, "ssh_key") });
+    let (name, domain) = (text("name"), text("domain"));
+    Some((Host { name, domain, os, ssh_key, span, services: Vec::new() }, services))
 }
 
 fn os(session: &mut Session, span: &Span, written: &str) -> Option<Os> {

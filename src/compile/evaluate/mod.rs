@@ -32,7 +32,7 @@ use starlark::syntax::{AstModule, Dialect};
 use starlark::values::list::ListRef;
 
 use super::finding::{Finding, Severity};
-use super::item::Evaluation;
+use super::item::{Evaluation, PublicKey};
 use super::options;
 use super::similar::closest;
 use super::source::{SourcePath, Sources, Span};
@@ -192,6 +192,12 @@ fn run(session: &mut Session, environment: &str) -> Option<(Evaluation, bool)> {
         let embeds =
             field(described, "embeds").and_then(starlark::values::Value::unpack_bool).unwrap_or_default();
         let services = field(described, "services").and_then(ListRef::from_value)?.content().to_vec();
+        let operators = field(described, "operators").and_then(ListRef::from_value)?;
+        let operators = operators.iter().enumerate().filter_map(|(number, key)| {
+            let span = session.element(&call, "operators", number);
+            Some(PublicKey { text: key.unpack_str()?.to_owned(), span })
+        });
+        let operators = operators.collect();
         let environment = build::Environment { name, span: call.clone(), services };
         let described = field(described, "hosts").and_then(ListRef::from_value)?;
         if described.is_empty() {
@@ -206,7 +212,8 @@ fn run(session: &mut Session, environment: &str) -> Option<(Evaluation, bool)> {
             complete &= whole;
             hosts.extend(host);
         }
-        let evaluation = Evaluation { environment: environment.name, hosts, embeds, ..Evaluation::default() };
+        let name = environment.name;
+        let evaluation = Evaluation { environment: name, hosts, embeds, operators, ..Evaluation::default() };
         Some((evaluation, complete))
     })
 }

@@ -57,6 +57,7 @@ pub(super) fn empty() -> Host {
         environment: "homelab".parse().unwrap(),
         name: "arch-vps".parse().unwrap(),
         os: Os::Debian13,
+        ssh_key: None,
         groups: BTreeMap::new(),
         users: BTreeMap::new(),
         directories: BTreeMap::new(),

@@ -192,6 +192,7 @@ impl Bench {
             name: "box".into(),
             domain: "example.org".into(),
             os: self.os,
+            ssh_key: None,
             span: span("environments/test.star", 0, 18),
             services: self.services,
         };

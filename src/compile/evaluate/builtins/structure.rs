@@ -9,7 +9,7 @@ use starlark::starlark_module;
 use starlark::values::Value;
 use starlark::values::dict::{AllocDict, DictRef};
 use starlark::values::list::{ListRef, UnpackList};
-use starlark::values::none::NoneType;
+use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::structs::AllocStruct;
 use starlark::values::tuple::UnpackTuple;
 use starlark::values::typing::TypeCompiled;
@@ -20,12 +20,14 @@ use super::{AT, DEFINITION, DEFINITIONS, ENVIRONMENT, OPTION, SERVICE, place_val
 /// What gives an environment its structure.
 #[starlark_module]
 pub(super) fn structure(builder: &mut GlobalsBuilder) {
-    /// The environment that this file describes. Every host of it has its `services`, before those of its own.
+    /// The environment that this file describes. Every host of it has its `services`, before those of its own. `operators` are the public
+    /// keys of those who keep its secrets.
     fn environment<'v>(
         #[starlark(require = named)] name: &str,
         #[starlark(require = named)] hosts: UnpackList<Value<'v>>,
         #[starlark(require = named, default = UnpackList::default())] services: UnpackList<Value<'v>>,
         #[starlark(require = named, default = "pulled")] registry_images: &str,
+        #[starlark(require = named, default = UnpackList::default())] operators: UnpackList<String>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<NoneType> {
         let embeds = match registry_images {
@@ -45,18 +47,20 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("hosts", heap.alloc(hosts.items)),
             ("services", heap.alloc(services.items)),
             ("embeds", heap.alloc(embeds)),
+            ("operators", heap.alloc(operators.items)),
             (AT, place_value(eval)?),
         ];
         eval.module().set(ENVIRONMENT, heap.alloc(AllocStruct(fields)));
         Ok(NoneType)
     }
 
-    /// A host of the environment.
+    /// A host of the environment. What it needs of secrets comes in files of the source tree if its public key, `ssh_key`, is said.
     fn host<'v>(
         #[starlark(require = named)] name: &str,
         #[starlark(require = named)] domain: &str,
         #[starlark(require = named)] services: UnpackList<Value<'v>>,
         #[starlark(require = named, default = "debian-13")] os: &str,
+        #[starlark(require = named, default = NoneOr::None)] ssh_key: NoneOr<&str>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let heap = eval.heap();
@@ -65,6 +69,7 @@ pub(super) fn structure(builder: &mut GlobalsBuilder) {
             ("name", heap.alloc(name)),
             ("domain", heap.alloc(domain)),
             ("os", heap.alloc(os)),
+            ("ssh_key", ssh_key.into_option().map_or(Value::new_none(), |key| heap.alloc(key))),
             ("services", heap.alloc(services.items)),
             (AT, place_value(eval)?),
         ])))
