@@ -20,6 +20,7 @@ mod language;
 mod lock;
 mod looking;
 mod model;
+mod plaintext;
 mod policy;
 mod provenance;
 mod refusals;

@@ -154,6 +154,11 @@ impl Host {
         self.power = None;
     }
 
+    /// All that it ever wrote to its disk, and nothing that is in memory.
+    pub(crate) fn disk(&self) -> &Path {
+        &self.dir
+    }
+
     /// The host's PID 1 as the machine numbers it, for namespaces and signals.
     pub(crate) fn leader(&self) -> u32 {
         self.power.as_ref().expect("the host is running").leader

@@ -40,6 +40,8 @@ pub(super) struct Known<'a> {
     groups: BTreeSet<&'a str>,
     objects: BTreeSet<&'a str>,
     secrets: BTreeSet<&'a str>,
+    /// Secrets come with the bundle.
+    decrypts: bool,
 }
 
 impl<'a> Known<'a> {
@@ -49,6 +51,7 @@ impl<'a> Known<'a> {
             users: survey.user_names(),
             groups: survey.group_names(),
             objects: objects.map(|(_, file)| file.object.as_str()).collect(),
+            decrypts: survey.host.ssh_key.is_some(),
             secrets: survey.secrets.iter().map(|(_, secret)| secret.name.as_str()).collect(),
         }
     }
@@ -77,6 +80,13 @@ impl<'a> Known<'a> {
                     begin(format!("the secret `{}` is asked for, and no service states it", file.name));
                 let finding = help(finding, did_you_mean(file.name.as_str(), self.secrets.iter().copied()));
                 Some(finding.help(format!("state it with `secret(\"{}\")`", file.name)))
+            }
+            Token::Secret(file) if !self.decrypts => {
+                let message = format!(
+                    "the file of the secret `{}` is asked for, and this host keeps its secrets itself",
+                    file.name
+                );
+                Some(begin(message).help("say its `ssh_key`, so that they come with the bundle; or load it as a credential: `LoadCredentialEncrypted=`"))
             }
             Token::Secret(file) => {
                 let root = |name: &AccountName| name.as_str() == secret::ROOT;

@@ -1,0 +1,221 @@
+//! Secrets on real hosts: where their values are, and where they never are.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::lab::{activate, describe, done, host, is_well, item, lives, push, said};
+use crate::support::source::{self, Tree};
+use crate::support::{Host, require_hosts};
+
+/// Who reads which secret: `a` as a file of its own, `b` as environment, `c` as a credential; `d` reads none.
+const UNITS: [&str; 4] = ["a.service", "b.service", "c.service", "d.service"];
+
+#[test]
+fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
+    require_hosts!();
+    let mut host = host("lab");
+    let tree = tree_for(&host, "debian-13");
+    let key = key_of(&host);
+    encrypt(&tree, "key", FIRST, &key);
+    encrypt(&tree, "settings", &format!("TOKEN={SETTING}\n"), &key);
+    let told = activate(&host, &tree, "lab");
+    assert!(told.contains("key, settings"), "{told}");
+    all_read(&host, FIRST);
+    a_file_is_for_its_reader_alone(&host);
+    nothing_is_decrypted_twice(&host);
+
+    let before = lives(&host, &["b.service", "d.service"]);
+    encrypt(&tree, "key", SECOND, &key);
+    let told = activate(&host, &tree, "lab");
+    assert_eq!(done(&told), ["restart a.service", "restart c.service"], "{told}");
+    all_read(&host, SECOND);
+    assert_eq!(lives(&host, &["b.service", "d.service"]), before);
+    assert_eq!(in_memory(&host), 3, "the one before is kept for the way back");
+    let back = host.ok(&["rick-activate", "--settle=0", "rollback"]);
+    assert_eq!(done(&back), ["restart a.service", "restart c.service"]);
+    all_read(&host, FIRST);
+    activate(&host, &tree, "lab");
+
+    host.reboot();
+    is_well(&host);
+    all_read(&host, SECOND);
+    assert_eq!(in_memory(&host), 2);
+    host.sh("rm -rf /run/rick/secrets/*");
+    assert!(host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]).contains("decrypt"));
+    host.ok(&["systemctl", "restart", "a.service", "c.service"]);
+    all_read(&host, SECOND);
+
+    a_secret_for_somebody_else_is_refused_before_anything_is_touched(&host, &tree);
+    killed_while_it_decrypts(&host, &tree, &key);
+    no_value_is_anywhere_but_in_memory(&host, &tree);
+    host.ok(&["rick-activate", "uninstall"]);
+    assert_eq!(in_memory(&host), 0);
+}
+
+/// No text of any program holds them.
+const FIRST: &str = "first-Aeph0Ohn-of-two";
+const SECOND: &str = "second-oht7Iech-of-two";
+const SETTING: &str = "setting-Ieshae4i";
+
+fn key_of(host: &Host) -> String {
+    host.ok(&["ssh-keygen", "-A"]);
+    host.ok(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
+}
+
+fn tree_for(host: &Host, os: &str) -> Tree {
+    let tree = source::modules();
+    tree.write(
+        "environments/lab.star",
+        &format!(
+            "load(\"//modules/lab\", \"lab\")\n\
+             environment(name = \"lab\", hosts = [host(name = \"lab\", domain = \"lab.test\", os = \"{os}\", \
+             ssh_key = \"{}\", services = [lab()])])\n",
+            key_of(host)
+        ),
+    );
+    // What a unit has seen is written to where only memory is.
+    let unit = |name: &str, more: &str| {
+        let text = format!(
+            "[Service]\nType=exec\nRuntimeDirectory={name}\n{more}\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+        );
+        item(&format!("{name}.service"), &text, "")
+    };
+    let read = |what: &str, name: &str| format!("ExecStartPre=/bin/sh -c 'cat {what} > /run/{name}/seen'");
+    let a = format!(
+        "        unit(\"a.service\", {{\"Service\": {{\"Type\": \"exec\", \"User\": \"app\", \"RuntimeDirectory\": \"a\", \
+         \"ExecStartPre\": command(\"/bin/cp\", \"--no-preserve=mode\", secret_file(\"key\", user = \"app\"), \"/run/a/seen\"), \
+         \"ExecStart\": command(\"/bin/sleep\", \"infinity\")}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n\
+         \x20       unit(\"b.service\", {{\"Service\": {{\"Type\": \"exec\", \"RuntimeDirectory\": \"b\", \
+         \"EnvironmentFile\": secret_file(\"settings\"), \
+         \"ExecStartPre\": \"/bin/sh -c 'printenv TOKEN > /run/b/seen'\", \
+         \"ExecStart\": command(\"/bin/sleep\", \"infinity\")}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n"
+    );
+    let c = unit("c", &format!("LoadCredentialEncrypted=key\n{}", read("%d/key", "c")));
+    let stated = "        user(\"app\", description = \"An application\"),\n        secret(\"key\"),\n        secret(\"settings\"),\n";
+    describe(&tree, &[stated, &a, &c, &unit("d", "")].concat());
+    tree
+}
+
+/// Encrypts a secret of the environment with age's own program.
+fn encrypt(tree: &Tree, name: &str, value: &str, key: &str) {
+    let file = tree.path().join("secrets/lab").join(format!("{name}.age"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mut age = Command::new("age");
+    let mut age = age
+        .args(["--armor", "--recipient", key, "--output"])
+        .arg(&file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut age.stdin.take().unwrap(), value.as_bytes()).unwrap();
+    assert!(age.wait().unwrap().success());
+}
+
+#[track_caller]
+fn all_read(host: &Host, key: &str) {
+    for unit in UNITS {
+        assert_eq!(host.property(unit, "ActiveState"), "active", "{unit}");
+    }
+    assert_eq!(host.ok(&["cat", "/run/a/seen"]), key);
+    assert_eq!(host.ok(&["cat", "/run/b/seen"]), SETTING);
+    assert_eq!(host.ok(&["cat", "/run/c/seen"]), key);
+}
+
+fn a_file_is_for_its_reader_alone(host: &Host) {
+    let files = host.sh("cd /run/rick/secrets && find . -type f -printf '%m %u %g %f\\n' | sort");
+    assert_eq!(files, "400 app root app.root.400\n400 root root root.root.400\n400 root root root.root.400");
+    assert_eq!(host.sh("stat -f -c %T /run/rick/secrets; stat -c %a /run/rick/secrets"), "tmpfs\n711");
+    for script in [
+        "ls /run/rick/secrets",
+        "cat /run/rick/secrets/*/*",
+        "cat /run/a/seen /proc/*/environ | grep -c hunted",
+    ] {
+        let output =
+            host.run(&["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh", "-c", script]);
+        assert!(!output.status.success() && !said(&output).contains(FIRST), "{script}: {}", said(&output));
+    }
+}
+
+fn nothing_is_decrypted_twice(host: &Host) {
+    let told = host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    assert!(told.contains("nothing to do") && !told.contains("decrypt"), "{told}");
+}
+
+/// How many encrypted files there are values of.
+fn in_memory(host: &Host) -> usize {
+    host.sh("ls /run/rick/secrets 2>/dev/null | grep -cE '^[0-9a-f]{64}$' || true").parse().unwrap()
+}
+
+fn a_secret_for_somebody_else_is_refused_before_anything_is_touched(host: &Host, tree: &Tree) {
+    let other = tempfile::tempdir().unwrap();
+    let place = other.path().join("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&place).status();
+    assert!(made.unwrap().success());
+    let key = fs::read_to_string(place.with_extension("pub")).unwrap();
+    let mine = fs::read_to_string(tree.path().join("environments/lab.star")).unwrap();
+    let before = lives(host, &UNITS);
+    // As for the compiler, the host has that key.
+    let said_key = key_of(host);
+    tree.write("environments/lab.star", &mine.replace(&said_key, key.trim()));
+    for name in ["key", "settings"] {
+        encrypt(tree, name, "for somebody else", key.trim());
+    }
+    push(host, tree, "lab");
+    let output = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    let told = said(&output);
+    assert!(output.status.code() == Some(1) && told.contains("cannot be decrypted on this host"), "{told}");
+    assert_eq!(lives(host, &UNITS), before);
+    tree.write("environments/lab.star", &mine);
+}
+
+/// Whatever is killed in the middle, no half value is taken for a whole one.
+fn killed_while_it_decrypts(host: &Host, tree: &Tree, key: &str) {
+    encrypt(tree, "key", SECOND, key);
+    encrypt(tree, "settings", &format!("TOKEN={SETTING}\n"), key);
+    push(host, tree, "lab");
+    for milliseconds in [20, 60, 100, 150, 200, 300] {
+        host.sh("rm -rf /run/rick/secrets/*");
+        let script = format!(
+            "timeout --signal=KILL 0.{milliseconds:03} rick-activate --settle=0 /root/bundle.tar || true"
+        );
+        host.sh(&script);
+        host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+        host.sh("systemctl reset-failed; systemctl restart a.service b.service c.service");
+        all_read(host, SECOND);
+    }
+}
+
+/// The disk, the bundle, the journal, what others see of processes and of units.
+fn no_value_is_anywhere_but_in_memory(host: &Host, tree: &Tree) {
+    host.sh("printf seen-mark > /root/mark; logger seen-mark");
+    assert!(!found_below(host.disk(), "seen-mark").is_empty(), "what is on the disk is found there");
+    host.sh("journalctl --sync; journalctl --output=export --all | grep -a -q seen-mark");
+    let values = [FIRST, SECOND, SETTING];
+    let bundle = fs::read(tree.path().join("lab.tar")).unwrap();
+    for value in values {
+        assert!(
+            !bundle.windows(value.len()).any(|window| window == value.as_bytes()),
+            "{value} is in the bundle"
+        );
+        assert_eq!(found_below(tree.path(), value), "", "{value} is in the source tree");
+        assert_eq!(found_below(host.disk(), value), "", "{value} is on the disk");
+    }
+    let pattern = values.join("\\|");
+    // This very command has them among its arguments, as no other may.
+    for look in [
+        "journalctl --output=export --all",
+        "systemctl show '*'",
+        "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -v 'grep'",
+        "systemctl cat '*.service'",
+    ] {
+        let found = host.sh(&format!("({look}) 2>/dev/null | grep -a -c '{pattern}' || true"));
+        assert_eq!(found, "0", "{look}");
+    }
+}
+
+fn found_below(folder: &Path, value: &str) -> String {
+    let output =
+        Command::new("grep").args(["-r", "-l", "-a", "-F", "--", value]).arg(folder).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
