@@ -22,6 +22,7 @@ mod looking;
 mod model;
 mod policy;
 mod provenance;
+mod readers;
 mod refusals;
 mod registry;
 mod support;
