@@ -13,8 +13,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::require_root;
 use crate::support::source::{self, Tree};
+use crate::support::{require_programs, require_root};
 
 /// A module with a build of this script, whose `/out` is in an image at `/made`.
 fn forge(script: &str, more: &str) -> Tree {
@@ -388,10 +388,21 @@ fn links_and_programs_come_out_as_they_were_made() {
     assert!(!made.path().join("made/empty").exists());
 }
 
-/// That `/proc` belongs to whoever is root is the one thing that is left out. Directory, user, umask, locale, time zone, order of creation and number of processors are others.
+/// The host name and the clock, and the tree on another kind of file system, which names files in another order, before what runs as somebody else.
+const ELSEWHERE: &str = r#"
+    hostname elsewhere
+    mount -t tmpfs -o mode=0755 none "$1/tree"
+    cp -a "$1/modules" "$1/environments" "$1/tree"
+    clock=$2
+    shift 2
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'umask 077; exec taskset -c 0 faketime -f "$0" "$@"' "$clock" "$@""#;
+
+/// That `/proc` belongs to whoever is root is the one thing that is left out. Directory, file system, user, umask, locale, time zone, clock, host name, order of creation and
+/// number of processors are others. `ci/reproducible` does the same with the environments of the repository.
 #[test]
 fn two_machines_make_the_same_bundle() {
     require_root!();
+    require_programs!("faketime");
     let script = "bb=/bin/busybox\n$bb find /src -type f >/tmp/found\n$bb sort /tmp/found | $bb xargs $bb cat >/out/made\n\
         $bb env >>/out/made\n$bb nproc >>/out/made\n$bb id >>/out/made\n$bb stat -c '%n %a %u %g' /[!p]* /src/* >>/out/made\n";
     let (one, other) = (Machine::new(), Machine::new());
@@ -402,21 +413,25 @@ fn two_machines_make_the_same_bundle() {
     tree.write("modules/forge/source/a.txt", "alpha\n");
     let program = other.cache.path().join("rickbuild");
     fs::copy(env!("CARGO_BIN_EXE_rickbuild"), &program).unwrap();
+    fs::create_dir(tree.path().join("tree")).unwrap();
     succeed(Command::new("chown").args(["-R", "65534:65534"]).arg(tree.path()).arg(other.cache.path()));
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"]);
-    command.args(["umask 077; exec taskset -c 0 \"$@\"", "sh"]).arg(program);
-    command.env_clear().env("XDG_CACHE_HOME", other.cache.path()).env("PATH", "/usr/bin:/bin");
-    command.envs([
-        ("LANG", "de_DE.UTF-8"),
-        ("LC_ALL", "tr_TR.UTF-8"),
-        ("TZ", "Pacific/Apia"),
-        ("SOURCE_DATE_EPOCH", "1"),
-    ]);
-    command.arg("--root").arg(tree.path()).args(["e", "-o"]).arg(other.bundle()).current_dir("/");
-    succeed(&mut command);
-    assert_eq!(one.text("made"), other.text("made"));
-    assert!(fs::read(one.bundle()).unwrap() == fs::read(other.bundle()).unwrap());
+    // Nothing is in the cache, and then everything.
+    for clock in ["-9y", "+12y"] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--uts", "sh", "-euc", ELSEWHERE, "sh"]).arg(tree.path()).arg(clock);
+        command.arg(&program).arg("--root").arg(tree.path().join("tree")).args(["e", "-o"]);
+        command.arg(other.bundle()).current_dir("/").env_clear();
+        command.env("XDG_CACHE_HOME", other.cache.path()).env("PATH", "/usr/bin:/bin");
+        command.envs([
+            ("LANG", "de_DE.UTF-8"),
+            ("LC_ALL", "tr_TR.UTF-8"),
+            ("TZ", "Pacific/Apia"),
+            ("SOURCE_DATE_EPOCH", "1"),
+        ]);
+        succeed(&mut command);
+        assert_eq!(one.text("made"), other.text("made"));
+        assert!(fs::read(one.bundle()).unwrap() == fs::read(other.bundle()).unwrap(), "{clock}");
+    }
 }
 
 /// A module whose image stands on another, which has links and directories of its own.

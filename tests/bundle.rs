@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::require_programs;
 use crate::support::source::{self, Tree};
 
 /// What a bundle holds, blob by blob, and what each host would get: the text that a person reviews when it changes.
@@ -101,6 +102,41 @@ fn output(mut command: Command) -> Vec<u8> {
     let output = command.stdin(Stdio::null()).output().expect("rickbuild runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+#[test]
+fn what_differs_between_two_bundles_is_told() {
+    require_programs!("diffoscope", "jq");
+    let compare = |one: &Path, other: &Path| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("ci/reproducible");
+        let output = Command::new(script).args([one, other]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (one, other) = (source::small(), source::small());
+    assert_eq!(compare(&one.bundle("small"), &other.bundle("small")), (Some(0), String::new()));
+
+    other.edit("environments/small.star", "valkey()", "valkey(maxmemory = \"64mb\")");
+    fs::copy("/bin/busybox", other.path().join("modules/whoami/whoami")).unwrap();
+    let (code, told) = compare(&one.bundle("small"), &other.bundle("small"));
+    assert_eq!(code, Some(1));
+    for line in [
+        "objects/valkey/valkey.conf",
+        "-maxmemory \"256mb\"",
+        "+maxmemory \"64mb\"",
+        "localhost/whoami/layer0.tar.zstd",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+
+    // All the same, but for the times of files in the archive.
+    let packed = one.path().join("again.tar");
+    let again = r#"mkdir "$1/layout"; tar -x -C "$1/layout" -f "$1/small.tar"; tar -c -C "$1/layout" -f "$2" --mtime=@5 ."#;
+    let output =
+        Command::new("sh").args(["-euc", again, "sh"]).arg(one.path()).arg(&packed).output().unwrap();
+    assert!(output.status.success());
+    let (code, told) = compare(&one.bundle("small"), &packed);
+    assert!(code == Some(1) && told.contains("1970-01-01 00:00:05"), "{told}");
 }
 
 #[test]

@@ -12,8 +12,27 @@ use crate::support::lab::{activate, host, is_well};
 use crate::support::source::{self, Tree};
 use crate::support::{require_hosts, require_root};
 
+/// What the image of the guide holds: path, mode, owner, and where a link leads.
+pub(crate) const FILES: [&str; 15] = [
+    "bin 777 0:0 -> usr/bin",
+    "data 750 1000:1000",
+    "data/notes 600 1000:1000",
+    "etc 755 0:0",
+    "etc/group 644 0:0",
+    "etc/passwd 644 0:0",
+    "srv 755 0:0",
+    "srv/www 755 0:1000",
+    "srv/www/cgi-bin 755 0:1000",
+    "srv/www/cgi-bin/now 750 0:1000",
+    "srv/www/index.html 640 0:1000",
+    "tmp 1777 0:0",
+    "usr 755 0:0",
+    "usr/bin 755 0:0",
+    "usr/bin/busybox 755 0:0",
+];
+
 /// The module that the guide shows, in an environment of one host, with the files that it wants.
-fn guide() -> Tree {
+pub(crate) fn guide() -> Tree {
     let tree = source::empty();
     tree.write("modules/pages/pages.star", &docs::block("docs/images.md", "python"));
     tree.write(
@@ -32,6 +51,13 @@ fn guide() -> Tree {
     }
     fs::copy("/bin/busybox", tree.path().join("modules/pages/busybox")).unwrap();
     tree
+}
+
+/// Has the layers of the guide's image compressed in a way.
+pub(crate) fn compress(tree: &Tree, compression: &str) {
+    let module = "modules/pages/pages.star";
+    let said = format!("        compression = \"{compression}\",\n        layers = {{");
+    tree.edit(module, "        layers = {", &said);
 }
 
 /// The bundle as an OCI layout, and the name of its one image.
@@ -64,11 +90,7 @@ fn umoci_unpacks_what_the_module_says() {
     require_root!();
     let tree = guide();
     // The one that Debian has reads no zstd.
-    tree.edit(
-        "modules/pages/pages.star",
-        "        layers = {",
-        "        compression = \"gzip\",\n        layers = {",
-    );
+    compress(&tree, "gzip");
     let (layout, name) = layout(&tree);
     // umoci knows a layout's images by plain tags only.
     let index = layout.path().join("index.json");
@@ -92,26 +114,7 @@ fn umoci_unpacks_what_the_module_says() {
         })
         .collect();
     seen.sort();
-    assert_eq!(
-        seen,
-        [
-            "bin 777 0:0 -> usr/bin",
-            "data 750 1000:1000",
-            "data/notes 600 1000:1000",
-            "etc 755 0:0",
-            "etc/group 644 0:0",
-            "etc/passwd 644 0:0",
-            "srv 755 0:0",
-            "srv/www 755 0:1000",
-            "srv/www/cgi-bin 755 0:1000",
-            "srv/www/cgi-bin/now 750 0:1000",
-            "srv/www/index.html 640 0:1000",
-            "tmp 1777 0:0",
-            "usr 755 0:0",
-            "usr/bin 755 0:0",
-            "usr/bin/busybox 755 0:0",
-        ]
-    );
+    assert_eq!(seen, FILES);
     // What it makes for a runtime of containers.
     let config = json_file(&unpacked.join("config.json"));
     assert_eq!(config["process"]["user"]["uid"], 1000);

@@ -23,6 +23,7 @@ mod model;
 mod plaintext;
 mod policy;
 mod provenance;
+mod readers;
 mod refusals;
 mod registry;
 mod support;

@@ -64,7 +64,8 @@ impl Scene {
     }
 }
 
-fn rickbuild(network: Network, tree: &Tree, home: &Path, arguments: &[&str]) -> Output {
+/// Runs `rickbuild` on a network.
+pub(crate) fn rickbuild(network: Network, tree: &Tree, home: &Path, arguments: &[&str]) -> Output {
     let mut command = network.command(Path::new(env!("CARGO_BIN_EXE_rickbuild")));
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home);
     command.arg("--root").arg(tree.path()).args(arguments).output().unwrap()
@@ -101,7 +102,7 @@ fn make_large(tree: &Tree, seed: u64) {
 }
 
 /// The digest that stands behind a word in what `publish` says.
-fn digest_of<'a>(said: &'a str, what: &str) -> &'a str {
+pub(crate) fn digest_of<'a>(said: &'a str, what: &str) -> &'a str {
     let line =
         said.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("no {what}: {said}"));
     line.rsplit_once('@').unwrap().1
