@@ -82,18 +82,30 @@ fn tree_for(host: &Host, os: &str) -> Tree {
         item(&format!("{name}.service"), &text, "")
     };
     let read = |what: &str, name: &str| format!("ExecStartPre=/bin/sh -c 'cat {what} > /run/{name}/seen'");
-    let a = format!(
-        "        unit(\"a.service\", {{\"Service\": {{\"Type\": \"exec\", \"User\": \"app\", \"RuntimeDirectory\": \"a\", \
-         \"ExecStartPre\": command(\"/bin/cp\", \"--no-preserve=mode\", secret_file(\"key\", user = \"app\"), \"/run/a/seen\"), \
-         \"ExecStart\": command(\"/bin/sleep\", \"infinity\")}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n\
-         \x20       unit(\"b.service\", {{\"Service\": {{\"Type\": \"exec\", \"RuntimeDirectory\": \"b\", \
-         \"EnvironmentFile\": secret_file(\"settings\"), \
-         \"ExecStartPre\": \"/bin/sh -c 'printenv TOKEN > /run/b/seen'\", \
-         \"ExecStart\": command(\"/bin/sleep\", \"infinity\")}}, \"Install\": {{\"WantedBy\": \"multi-user.target\"}}}}),\n"
-    );
+    let a_and_b = r#"        unit("a.service", {
+            "Service": {
+                "Type": "exec",
+                "User": "app",
+                "RuntimeDirectory": "a",
+                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", secret_file("key", user = "app"), "/run/a/seen"),
+                "ExecStart": command("/bin/sleep", "infinity"),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+        unit("b.service", {
+            "Service": {
+                "Type": "exec",
+                "RuntimeDirectory": "b",
+                "EnvironmentFile": secret_file("settings"),
+                "ExecStartPre": "/bin/sh -c 'printenv TOKEN > /run/b/seen'",
+                "ExecStart": command("/bin/sleep", "infinity"),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+"#;
     let c = unit("c", &format!("LoadCredentialEncrypted=key\n{}", read("%d/key", "c")));
     let stated = "        user(\"app\", description = \"An application\"),\n        secret(\"key\"),\n        secret(\"settings\"),\n";
-    describe(&tree, &[stated, &a, &c, &unit("d", "")].concat());
+    describe(&tree, &[stated, a_and_b, &c, &unit("d", "")].concat());
     tree
 }
 

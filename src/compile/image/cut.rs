@@ -1,59 +1,82 @@
 //! Large pieces of an image → several layers each.
 //!
-//! A piece is cut where the names of its files say so, and not by counting: a file that comes, goes or changes touches the layer that it
-//! is in, and perhaps the one beside it, whatever becomes of all others. The one exception: an image that grows to more than 60 layers is cut
-//! anew, into half as many.
+//! The largest run of files is cut in two, again and again, as long as it is worth it. Where, the names of its files say, among those near its
+//! middle, and nobody counts: a file that comes, goes or changes touches the layer that it is in, and perhaps the one beside it. What has to
+//! go with an image that has as many layers as it may is one cut elsewhere, so that two layers become one.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::iter;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::place::{Content, Entries, Entry};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
 
-/// About how many bytes a layer has if its piece is larger, and the image not so large that these would be too many. A power of two, as
-/// all sizes are that layers may have instead, so that it stays what it is while an image grows.
-const SMALLEST: u64 = 1 << 20;
-
-/// Far above all that files have: no name is such that it has to end a layer even here.
-const LARGEST: u64 = 1 << 62;
+/// What is no larger than this, in bytes, is one layer.
+const SMALL: u64 = 1 << 20;
 
 /// Cuts the pieces of an image into its layers, each piece by itself: into at most `most`, but into none for the sake of it.
 pub(super) fn cut(pieces: Vec<Entries<'_>>, most: usize) -> Vec<Entries<'_>> {
-    let ends: Vec<Vec<u64>> =
-        pieces.iter().map(|piece| piece.iter().map(|(path, entry)| ends(path, entry)).collect()).collect();
-    let layers = |target| -> usize {
-        let inside = |ends: &Vec<u64>| ends.iter().skip(1).filter(|end| **end >= target).count();
-        ends.iter().map(|ends| 1 + inside(ends)).sum()
-    };
-    let mut target = SMALLEST;
-    while layers(target) > most.max(pieces.len()) && target <= LARGEST {
-        target *= 2;
+    let files: Vec<File> = pieces.iter().flatten().map(|(path, entry)| File::of(path, entry)).collect();
+    let (mut starts, mut runs, mut end) = (Vec::new(), BinaryHeap::new(), 0);
+    for piece in &pieces {
+        starts.push(end);
+        runs.push(Run::of(&files, end, end + piece.len()));
+        end += piece.len();
     }
-    pieces.into_iter().zip(ends).flat_map(|(piece, ends)| cut_piece(piece, &ends, target)).collect()
-}
-
-/// The largest size of layers with which one ends before this entry; 0 if there is none. The larger a file is, the more often that is so; of
-/// which ones, their paths decide.
-fn ends(path: &BundlePath, entry: &Entry<'_>) -> u64 {
-    let size = u128::from(size(entry)) << 64;
-    if size == 0 {
-        return 0;
-    }
-    let dice = u128::from(Digest::of(path.as_str().as_bytes()).first_u64());
-    let targets = iter::successors(Some(SMALLEST), |target| (*target <= LARGEST).then(|| target * 2));
-    targets.take_while(|target| dice * u128::from(*target) < size).last().unwrap_or(0)
-}
-
-fn cut_piece<'a>(piece: Entries<'a>, ends: &[u64], target: u64) -> Vec<Entries<'a>> {
-    let mut layers: Vec<Vec<_>> = vec![Vec::new()];
-    for (entry, end) in piece.into_iter().zip(ends) {
-        match layers.last_mut().filter(|layer| *end < target || layer.is_empty()) {
-            Some(layer) => layer.push(entry),
-            None => layers.push(vec![entry]),
+    while let Some(run) = runs.pop().filter(|run| starts.len() < most && run.size > SMALL) {
+        // A single file stays as it is.
+        if let Some(middle) = run.middle(&files) {
+            starts.push(middle);
+            runs.extend([Run::of(&files, run.start.0, middle), Run::of(&files, middle, run.end)]);
         }
     }
-    layers.into_iter().map(Entries::from_iter).collect()
+    starts.sort_unstable();
+    let ends = starts.iter().skip(1).copied().chain([end]);
+    let lengths = starts.iter().zip(ends).map(|(start, end)| end - start);
+    let mut entries = pieces.into_iter().flatten();
+    lengths.map(|length| entries.by_ref().take(length).collect()).collect()
+}
+
+/// What decides where cuts are.
+struct File {
+    size: u64,
+    /// As good as drawn by lot, and the same for the same path.
+    lot: u64,
+}
+
+impl File {
+    fn of(path: &BundlePath, entry: &Entry<'_>) -> Self {
+        Self { size: size(entry), lot: Digest::of(path.as_str().as_bytes()).first_u64() }
+    }
+}
+
+/// Files that follow each other in a piece. Of all runs the largest is the greatest, and of those that are equally large the first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    size: u64,
+    start: Reverse<usize>,
+    end: usize,
+}
+
+impl Run {
+    fn of(files: &[File], start: usize, end: usize) -> Self {
+        let size = files[start..end].iter().map(|file| file.size).sum();
+        Self { size, start: Reverse(start), end }
+    }
+
+    /// Where it is cut: before the file that is drawn among those with a quarter of all or more on either side. If that is none, before or after
+    /// a large file, as near to the middle as can be.
+    fn middle(&self, files: &[File]) -> Option<usize> {
+        let mut before = 0;
+        let places = (self.start.0 + 1..self.end).map(|place| {
+            before += files[place - 1].size;
+            let off = before.abs_diff(self.size - before);
+            let is_near = off <= self.size / 2;
+            (!is_near, if is_near { files[place].lot } else { off }, place)
+        });
+        places.min().map(|(.., place)| place)
+    }
 }
 
 fn size(entry: &Entry<'_>) -> u64 {
@@ -132,6 +155,8 @@ mod tests {
             let after = layers(&sizes);
             let other = after.iter().filter(|layer| !before.contains(layer)).count();
             assert!(other <= 2, "{path}: {other} layers are other ones");
+            let largest = after.iter().map(Vec::len).max();
+            assert!(largest <= Some(5000 * 3 / 100), "one file takes {largest:?} along");
         }
     }
 
