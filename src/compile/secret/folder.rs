@@ -54,7 +54,7 @@ impl Folder {
             let name = entry.file_name().to_string_lossy().into_owned();
             // What tools keep beside, and what people read.
             if name.starts_with('.')
-                || name.ends_with(".md")
+                || Path::new(&name).extension() == Some("md".as_ref())
                 || (folder.0 == FOLDER && entry.file_type()?.is_dir())
             {
                 continue;

@@ -117,9 +117,8 @@ fn stanza(line: &str) -> Option<Stanza> {
         [kind @ "ssh-ed25519", of, _] | [kind @ "ssh-rsa", of] if tag(of) => {
             Stanza::Recipient(Mark::Ssh(format!("{kind} {of}")))
         }
-        ["ssh-ed25519" | "ssh-rsa", ..] => return None,
         ["X25519", _] => Stanza::Recipient(Mark::X25519),
-        ["X25519", ..] => return None,
+        ["ssh-ed25519" | "ssh-rsa" | "X25519", ..] => return None,
         ["scrypt", ..] => Stanza::Passphrase,
         [kind, ..] if kind.ends_with("-grease") => Stanza::Grease,
         _ => Stanza::Recipient(Mark::Plugin),
