@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_pattern::PathPattern;
 use super::secret;
+use super::secret::folder::Folder;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::OnChange;
@@ -38,7 +39,8 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Every file or tree of the source that a host gets: its path, the place that names it, and the service that wants it.
-    pub fn payloads(&self) -> Vec<(SourcePath, &Span, &Service)> {
+    /// Of its secrets, those that `secrets` holds: what is wrong with the others is told with them.
+    pub fn payloads(&self, secrets: &Folder) -> Vec<(SourcePath, &Span, &Service)> {
         let mut payloads = Vec::new();
         for (host, service, item) in self.items() {
             let mut tell = |path: &SourcePath, place| payloads.push((path.clone(), place, service));
@@ -47,8 +49,9 @@ impl Evaluation {
                 Noun::Image(image) => image.copied(item.place("layers"), &mut tell),
                 Noun::Secret(Secret { name }) if host.ssh_key.is_some() => {
                     // What is no name is told elsewhere.
-                    if let Ok(name) = name.parse() {
-                        tell(&secret::file_of(&self.environment, &name), item.place(name.as_str()));
+                    let file = name.parse().map(|name| secret::file_of(&self.environment, &name));
+                    if let Some(file) = file.ok().filter(|file| secrets.holds(file)) {
+                        tell(&file, item.place(name));
                     }
                 }
                 _ => {}

@@ -67,6 +67,7 @@ use lock_file::LockFile;
 use lower::Lowered;
 use make::Maker;
 use payload::{PayloadFile, Payloads};
+use secret::folder::Folder;
 use secret::recipient::Recipient;
 use source::{SourcePath, Sources, Span};
 use store::Store;
@@ -78,6 +79,8 @@ pub struct Checked {
     pub hosts: Vec<host::Host>,
     /// Who can read all its secrets beside the hosts.
     pub operators: Vec<Recipient>,
+    /// The files of its secrets.
+    pub secrets: Folder,
     /// The files of the source tree that they get.
     pub payloads: Payloads,
     known: Known,
@@ -121,20 +124,23 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
     let evaluate::Outcome { mut evaluation, mut findings, complete } = outcome?;
     evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
     let (mut hosts, mut operators, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-    let mut payloads = Payloads::default();
+    let (mut payloads, mut secrets) = (Payloads::default(), Folder::default());
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
         let checked = check::check(&evaluation, &lock.lock);
+        let folder = evaluation.environment.parse().map(|name| Folder::read(root, &name));
+        secrets = folder.unwrap_or_else(|_| Ok(Folder::default()))?;
+        findings.extend(check::sealed(&evaluation, &checked, &secrets));
         findings.extend(checked.findings);
         (hosts, operators, wanted) = (checked.hosts, checked.operators, checked.wanted);
-        let (files, found) = find_payloads(root, &evaluation, &known);
+        let (files, found) = find_payloads(root, &evaluation, &secrets, &known);
         findings.extend(found);
         findings.extend(check::placed(&evaluation, &files, &PayloadFile::text));
         payloads = files;
     }
     let lock = lock.lock.clone();
     let Evaluation { sources, read, .. } = evaluation;
-    Ok(Checked { hosts, operators, payloads, known, lock, wanted, findings, sources, read })
+    Ok(Checked { hosts, operators, secrets, payloads, known, lock, wanted, findings, sources, read })
 }
 
 /// A compiled environment.
@@ -237,8 +243,13 @@ fn read_files(checked: &Checked) -> anyhow::Result<()> {
 }
 
 /// Finds every payload; what is wrong with one is said with the service that wants it.
-fn find_payloads(root: &Path, evaluation: &Evaluation, known: &Known) -> (Payloads, Vec<Finding>) {
-    let wanted = evaluation.payloads();
+fn find_payloads(
+    root: &Path,
+    evaluation: &Evaluation,
+    secrets: &Folder,
+    known: &Known,
+) -> (Payloads, Vec<Finding>) {
+    let wanted = evaluation.payloads(secrets);
     let (payloads, mut findings) =
         payload::find(root, wanted.iter().map(|(path, place, _)| (path.clone(), (*place).clone())), known);
     let service_of =

@@ -27,6 +27,7 @@ mod provided;
 mod quadlets;
 mod recipients;
 mod runs_as;
+mod sealed;
 mod secrets;
 mod services;
 mod sites;
@@ -49,6 +50,7 @@ use super::host::Host;
 use super::item::{self, Evaluation};
 use super::lock::Lock;
 use super::payload::{PayloadFile, Payloads};
+use super::secret::folder::Folder;
 use super::secret::recipient::Recipient;
 pub use outside::Wanted;
 use provided::Provided;
@@ -82,6 +84,11 @@ pub type ReadText<'a> = &'a dyn Fn(&PayloadFile) -> Option<String>;
 /// Checks what is known only when the payloads were read.
 pub fn placed(evaluation: &Evaluation, payloads: &Payloads, read: ReadText<'_>) -> Vec<Finding> {
     placed::check(evaluation, payloads, read)
+}
+
+/// Checks the files of secrets, once they were read.
+pub fn sealed(evaluation: &Evaluation, checked: &Outcome, folder: &Folder) -> Vec<Finding> {
+    sealed::check(evaluation, checked, folder)
 }
 
 fn check_host(

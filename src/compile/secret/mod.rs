@@ -1,7 +1,11 @@
 //! Secrets of the source tree: age files, each readable by the hosts that need it and by the operators.
 
+mod armour;
+pub mod audience;
 mod base64;
 mod bech32;
+pub mod folder;
+pub mod header;
 pub mod recipient;
 
 use super::source::SourcePath;

@@ -32,6 +32,16 @@ pub enum Mark {
     Plugin,
 }
 
+impl Mark {
+    /// Of a key of SSH, its type and tag.
+    pub fn of_ssh(&self) -> Option<&str> {
+        match self {
+            Self::Ssh(mark) => Some(mark),
+            Self::X25519 | Self::Plugin => None,
+        }
+    }
+}
+
 impl Recipient {
     /// The key as age takes it.
     pub fn key(&self) -> &str {
@@ -45,7 +55,7 @@ impl Recipient {
 
     /// It is a key of SSH, as hosts have one.
     pub fn is_ssh(&self) -> bool {
-        matches!(self.mark, Mark::Ssh(_))
+        self.mark.of_ssh().is_some()
     }
 }
 
