@@ -13,12 +13,15 @@ use anyhow::Context;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::archive::{self, Archive, Codec};
+use super::archive::{Archive, Codec};
 use super::blob::Blob;
 use super::identity::Identity;
-use super::image::{Built, Images, descriptor};
+use super::image::cache::Cache;
+use super::image::place::{self, Entries, Entry};
+use super::image::{Built, Images, descriptor, layer};
 use super::known::Known;
 use super::lower::{Content, Lowered, image_reference};
+use super::owner::Owner;
 use crate::bundle::digest::Digest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
@@ -140,13 +143,14 @@ impl Layout {
     }
 }
 
-/// Puts hosts and their images together.
+/// Puts hosts and their images together. Layers that are in the cache directory are taken from there, as those of images are.
 ///
 /// # Errors
 /// A payload that changed since its digest was taken, or a full disk.
-pub fn assemble(hosts: &[(Lowered, Images)]) -> anyhow::Result<Layout> {
-    let artifacts: Vec<HostArtifact> =
-        hosts.iter().map(|(lowered, _)| host_artifact(lowered)).collect::<Result<_, _>>()?;
+pub fn assemble(hosts: &[(Lowered, Images)], cache: Option<&Path>) -> anyhow::Result<Layout> {
+    let cache = cache.map(Cache::at);
+    let artifacts = hosts.par_iter().map(|(lowered, _)| host_artifact(lowered, cache.as_ref()));
+    let artifacts = artifacts.collect::<anyhow::Result<Vec<_>>>()?;
     let images = all_images(hosts);
     let entries = entries(&artifacts, &images);
     let bundle = Blob::of(bundle_index(entries.clone())?);
@@ -203,9 +207,10 @@ struct HostArtifact {
     layer: Blob,
 }
 
-fn host_artifact(lowered: &Lowered) -> anyhow::Result<HostArtifact> {
+fn host_artifact(lowered: &Lowered, cache: Option<&Cache>) -> anyhow::Result<HostArtifact> {
     let name = lowered.manifest.host.clone();
-    let layer = host_layer(lowered).with_context(|| format!("cannot pack the files of host `{name}`"))?;
+    let layer =
+        host_layer(lowered, cache).with_context(|| format!("cannot pack the files of host `{name}`"))?;
     let config = Blob::of(oci::canonical_json(&lowered.manifest)?);
     let mut layer_descriptor = descriptor(oci::LAYER_GZIP, &layer);
     layer_descriptor.annotations.insert(oci::TITLE.to_owned(), LAYER_TITLE.to_owned());
@@ -221,25 +226,17 @@ fn host_artifact(lowered: &Lowered) -> anyhow::Result<HostArtifact> {
 }
 
 /// The files of a host, in the order of their paths. No directories: the activator makes those that paths need.
-fn host_layer(lowered: &Lowered) -> io::Result<Blob> {
-    let packed = archive::pack(Codec::Gzip, |archive| {
-        for (path, entry) in &lowered.manifest.files {
-            let path_text = path.as_str();
-            match lowered.files.get(path) {
-                Some(Content::Text(text)) => {
-                    archive.file(path_text, entry.mode, text.len() as u64, |out| {
-                        out.write_all(text.as_bytes())
-                    })?;
-                }
-                Some(Content::Payload(file)) => {
-                    archive.file(path_text, entry.mode, file.size, |out| file.copy(out).map(drop))?;
-                }
-                None => return Err(io::Error::other(format!("`{path}` has no content"))),
-            }
-        }
-        Ok(())
-    })?;
-    Ok(packed.blob)
+fn host_layer(lowered: &Lowered, cache: Option<&Cache>) -> anyhow::Result<Blob> {
+    let mut entries = Entries::new();
+    for (path, entry) in &lowered.manifest.files {
+        let content = match lowered.files.get(path) {
+            Some(Content::Text(text)) => place::Content::Text(text),
+            Some(Content::Payload(file)) => place::Content::File(file),
+            None => anyhow::bail!("`{path}` has no content"),
+        };
+        entries.insert(path.clone(), Entry { owner: Owner::ROOT, mode: entry.mode, content });
+    }
+    Ok(layer::pack(&entries, Codec::Gzip, cache)?.blob)
 }
 
 /// The images of all hosts under their references; equal ones are one.

@@ -51,7 +51,7 @@ pub mod update;
 pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -147,6 +147,7 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
 pub struct Compiled {
     /// What each host gets, with the images that it runs.
     pub hosts: Vec<(Lowered, Images)>,
+    cache: Option<PathBuf>,
 }
 
 /// How an environment is compiled, apart from what it says.
@@ -195,7 +196,7 @@ fn build(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
         lowered.manifest.serial = how.serial;
         hosts.push((lowered, images));
     }
-    Ok(Compiled { hosts })
+    Ok(Compiled { hosts, cache: how.cache.map(Path::to_owned) })
 }
 
 impl Compiled {
@@ -204,7 +205,7 @@ impl Compiled {
     /// # Errors
     /// A path that no archive can hold, or an image of one name with two contents.
     pub fn assemble(&self) -> anyhow::Result<emit::Layout> {
-        emit::assemble(&self.hosts)
+        emit::assemble(&self.hosts, self.cache.as_deref())
     }
 }
 

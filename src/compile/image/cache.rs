@@ -22,7 +22,7 @@ use crate::compile::blob::Blob;
 use crate::compile::identity::{Horizon, Identity};
 
 /// A directory of packed layers.
-pub(super) struct Cache {
+pub(in crate::compile) struct Cache {
     layers: PathBuf,
     blobs: PathBuf,
 }
@@ -39,12 +39,12 @@ struct Record {
 
 impl Cache {
     /// Uses `directory`, which is made when something is to be kept.
-    pub(super) fn at(directory: &Path) -> Self {
+    pub(in crate::compile) fn at(directory: &Path) -> Self {
         Self { layers: directory.join("layers"), blobs: directory.join("blobs") }
     }
 
     /// The layer under this key, if it is there and sound.
-    pub(super) fn get(&self, key: Digest, codec: Codec) -> Option<Packed> {
+    pub(in crate::compile) fn get(&self, key: Digest, codec: Codec) -> Option<Packed> {
         let record = fs::read(self.layers.join(key.hex())).ok()?;
         let record: Record = serde_json::from_slice(&record).ok()?;
         let path = self.blobs.join(record.digest.hex());
@@ -64,7 +64,7 @@ impl Cache {
 
     /// Keeps a layer, if that can be done, and gives the one in the cache then, so that not all layers of all images wait in memory. The blob
     /// goes first: a record never names what was not written.
-    pub(super) fn put(&self, key: Digest, packed: Packed) -> Packed {
+    pub(in crate::compile) fn put(&self, key: Digest, packed: Packed) -> Packed {
         let Blob { digest, size, .. } = packed.blob;
         let record = Record { diff_id: packed.diff_id, digest, size, seen: None };
         let kept = write(&self.blobs, digest, |file| packed.blob.copy(file)).and_then(|path| {

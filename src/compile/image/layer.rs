@@ -13,7 +13,11 @@ use crate::compile::archive::{self, Archive, Codec, Packed};
 const LAYER_FORMAT: u32 = 2;
 
 /// The layer, from the cache if it is there.
-pub(super) fn pack(entries: &Entries<'_>, codec: Codec, cache: Option<&Cache>) -> anyhow::Result<Packed> {
+pub(in crate::compile) fn pack(
+    entries: &Entries<'_>,
+    codec: Codec,
+    cache: Option<&Cache>,
+) -> anyhow::Result<Packed> {
     if let Some(key) = key(entries, codec)?
         && let Some(packed) = cache.and_then(|cache| cache.get(key, codec))
     {

@@ -4,12 +4,12 @@
 //! its definition and the content of its files: no time, no host, no history. Layers are packed side by side, one on each core.
 
 mod base;
-mod cache;
+pub(super) mod cache;
 mod config;
 mod cut;
 mod fit;
-mod layer;
-mod place;
+pub(super) mod layer;
+pub(super) mod place;
 
 use std::collections::BTreeMap;
 

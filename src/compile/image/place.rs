@@ -17,19 +17,19 @@ use crate::compile::payload::PayloadFile;
 use crate::compile::tree::{Kind, Tree};
 
 /// The entries of a layer. Their order puts a directory before what is in it.
-pub(super) type Entries<'a> = BTreeMap<BundlePath, Entry<'a>>;
+pub(in crate::compile) type Entries<'a> = BTreeMap<BundlePath, Entry<'a>>;
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'a> {
-    pub(super) owner: Owner,
-    pub(super) mode: u32,
-    pub(super) content: Content<'a>,
+pub(in crate::compile) struct Entry<'a> {
+    pub(in crate::compile) owner: Owner,
+    pub(in crate::compile) mode: u32,
+    pub(in crate::compile) content: Content<'a>,
 }
 
 /// The kinds of entries.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Content<'a> {
+pub(in crate::compile) enum Content<'a> {
     Directory,
     File(&'a PayloadFile),
     Text(&'a str),
@@ -45,7 +45,7 @@ const LINK: u32 = 0o777;
 type Declared<'a> = BTreeMap<BundlePath, Entry<'a>>;
 
 /// What each layer holds by itself. `members` are what the source of each piece holds, if it has one.
-pub(super) fn own_entries<'a>(
+pub(in crate::compile) fn own_entries<'a>(
     image: &'a Image,
     members: &'a [Members<'_>],
 ) -> anyhow::Result<Vec<Entries<'a>>> {
@@ -54,7 +54,7 @@ pub(super) fn own_entries<'a>(
 
 /// The entries of each layer of an image, in the order of the pieces, of which large ones are several: at most `most`, unless there are more
 /// pieces. `below` is the file system that they stand on.
-pub(super) fn place<'a>(
+pub(in crate::compile) fn place<'a>(
     image: &'a Image,
     own: Vec<Entries<'a>>,
     below: Option<&Tree>,
