@@ -18,14 +18,13 @@ use crate::bundle::digest::Digest;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index};
+use crate::bundle::signature::ANNOTATION;
 use crate::bundle::ustar;
 use crate::refusal::{Refusal, refuse};
 use crate::registry::Origin;
 
 /// The most things that an index may list if it does not say which of them are hosts.
 const MAX_UNNAMED: usize = 200;
-/// What the annotation of a host begins with.
-const HOST_PREFIX: &str = "host-";
 
 impl Activation<'_> {
     /// Asks a registry which manifest is this host's.
@@ -41,12 +40,14 @@ impl Activation<'_> {
         host: &Descriptor,
         had: Option<Digest>,
     ) -> Result<Box<dyn Read>> {
-        let mut registry = Registry { origin, report: &mut self.report };
-        let (manifest, bytes) = registry.manifest(host.digest)?;
+        let (manifest, bytes) = Registry { origin, report: &mut self.report }.manifest(host.digest)?;
         let [layer] = manifest.layers.as_slice() else { return Err(no_bundle(origin)) };
         if !is_host(&manifest) {
             return Err(no_bundle(origin));
         }
+        // What nobody signed is not worth its way. It is judged again where all bundles are.
+        self.trust().judge(&bytes, host.annotations.get(ANNOTATION).map(String::as_str))?;
+        let mut registry = Registry { origin, report: &mut self.report };
         let config = registry.config(host.digest, &manifest)?;
         let mut archive = Vec::new();
         let index = Index {
@@ -130,11 +131,7 @@ impl Registry<'_> {
 
 /// The hosts that an index names.
 fn named_hosts(manifests: &[Descriptor]) -> Vec<(HostName, Descriptor)> {
-    let host = |entry: &Descriptor| {
-        let name = entry.annotations.get(oci::REF_NAME)?.strip_prefix(HOST_PREFIX)?;
-        Some((name.parse().ok()?, entry.clone()))
-    };
-    manifests.iter().filter_map(host).collect()
+    manifests.iter().filter_map(|entry| Some((entry.host()?, entry.clone()))).collect()
 }
 
 /// The descriptor of a manifest.

@@ -17,6 +17,7 @@ use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::stage::{self, Staged};
 use super::state::State;
+use super::trust::Trust;
 use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
@@ -46,7 +47,8 @@ impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
         let had = self.current_digest()?;
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, false)?;
+        let received =
+            receive::receive(bundle, &self.state, &self.names, self.trust(), !self.dry_run, had, false)?;
         self.target_received(&received, None)
     }
 
@@ -54,8 +56,15 @@ impl Activation<'_> {
     pub(super) fn target_at(&mut self, origin: &Origin, host: &Descriptor) -> Result<Target> {
         let had = self.current_digest()?;
         let bundle = self.fetch(origin, host, had)?;
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, true)?;
+        let received =
+            receive::receive(bundle, &self.state, &self.names, self.trust(), !self.dry_run, had, true)?;
         self.target_received(&received, Some(origin))
+    }
+
+    /// Whose builds the host takes.
+    pub(super) fn trust(&self) -> Trust<'_> {
+        let (required, allow_unsigned) = (self.host.is_running(), self.allow_unsigned);
+        Trust { state: &self.state, required, allow_unsigned }
     }
 
     /// The build that the host has.
@@ -68,6 +77,7 @@ impl Activation<'_> {
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
+        received.verdict.tell(&mut self.report);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;
