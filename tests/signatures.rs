@@ -184,11 +184,17 @@ fn anybody_can_verify_by_hand() {
     let scene = Scene::set();
     let bundle = scene.signed();
     let place = |name: &str| scene.dir.path().join(name);
-    fs::write(place("signature"), signatures_of(&bundle)).unwrap();
-    fs::write(place("manifest"), manifest_of(&bundle, NAME)).unwrap();
-    let script = "ssh-keygen -Y verify -f host/etc/rick/allowed_signers -I anna@example.net -n rick-bundle -s signature < manifest";
-    let verified = Command::new("bash").args(["-c", script]).current_dir(scene.dir.path()).output().unwrap();
-    assert!(ends_with(&verified, 0).contains("Good \"rick-bundle\" signature for anna@example.net"));
+    fs::write(place("bundle.tar"), bundle.bytes()).unwrap();
+    fs::write(place("allowed_signers"), line("anna@example.org", &scene.key)).unwrap();
+    // As the page says it.
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/signing.md")).unwrap();
+    let (_, script) = page.split_once("## Verify by hand").unwrap();
+    let script = script.split("```").nth(1).unwrap().trim_start_matches("sh\n");
+    let script = script.replace("host-arch-vps", "host-box");
+    let script = &script.replace("blobs/sha256/5ee8104f3a98…", &place_of(&bundle, NAME));
+    let verified =
+        Command::new("bash").args(["-euc", script]).current_dir(scene.dir.path()).output().unwrap();
+    assert!(ends_with(&verified, 0).contains("Good \"rick-bundle\" signature for anna@example.org"));
 }
 
 #[test]
