@@ -14,6 +14,7 @@ use super::Activation;
 use super::receive::{HostNames, MAX_HOST_LAYER, is_host, not_for_this_host};
 use super::registry::{Place, Registry};
 use super::report::size;
+use super::trust::Trust;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::HostName;
@@ -29,7 +30,8 @@ const MAX_UNNAMED: usize = 200;
 impl Activation<'_> {
     /// Asks a registry which manifest is this host's.
     pub(super) fn find(&mut self, origin: &Origin) -> Result<Descriptor> {
-        Registry { origin, report: &mut self.report }.find(&self.names)
+        let trust = self.trust();
+        Registry { origin, report: &mut self.report }.find(&self.names, &trust)
     }
 
     /// A bundle with this host's part of the build whose manifest is `host`, without images. `had` is the build that the host has: of that, it is
@@ -79,7 +81,7 @@ impl Activation<'_> {
 }
 
 impl Registry<'_> {
-    fn find(&mut self, names: &HostNames) -> Result<Descriptor> {
+    fn find(&mut self, names: &HostNames, trust: &Trust) -> Result<Descriptor> {
         #[derive(Deserialize)]
         struct Document {
             manifests: Option<Vec<Descriptor>>,
@@ -92,7 +94,11 @@ impl Registry<'_> {
             return Ok(described(&bytes));
         };
         let hosts = match named_hosts(&manifests) {
-            hosts if hosts.is_empty() => self.unnamed_hosts(&manifests)?,
+            hosts if hosts.is_empty() => {
+                // What names them would stand beside the signatures.
+                trust.judge(&bytes, None)?;
+                self.unnamed_hosts(&manifests)?
+            }
             hosts => hosts,
         };
         let (ours, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|(name, _)| names.matches(name));

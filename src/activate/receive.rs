@@ -86,7 +86,7 @@ pub fn receive(
     bundle: impl Read,
     state: &State,
     names: &HostNames,
-    trust: Trust<'_>,
+    trust: &Trust,
     keep: bool,
     current: Option<Digest>,
     partial: bool,
@@ -137,7 +137,7 @@ struct Receiver<'a, R> {
     reader: Reader<R>,
     state: &'a State,
     names: &'a HostNames,
-    trust: Trust<'a>,
+    trust: &'a Trust,
     keep: bool,
     current: Option<Digest>,
     /// An entry that was read ahead of its turn.
@@ -157,7 +157,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         reader: Reader<R>,
         state: &'a State,
         names: &'a HostNames,
-        trust: Trust<'a>,
+        trust: &'a Trust,
         keep: bool,
         current: Option<Digest>,
     ) -> Self {

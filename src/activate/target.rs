@@ -17,7 +17,6 @@ use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::stage::{self, Staged};
 use super::state::State;
-use super::trust::Trust;
 use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
@@ -48,7 +47,7 @@ impl Activation<'_> {
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
         let had = self.current_digest()?;
         let received =
-            receive::receive(bundle, &self.state, &self.names, self.trust(), !self.dry_run, had, false)?;
+            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, false)?;
         self.target_received(&received, None)
     }
 
@@ -57,14 +56,8 @@ impl Activation<'_> {
         let had = self.current_digest()?;
         let bundle = self.fetch(origin, host, had)?;
         let received =
-            receive::receive(bundle, &self.state, &self.names, self.trust(), !self.dry_run, had, true)?;
+            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, true)?;
         self.target_received(&received, Some(origin))
-    }
-
-    /// Whose builds the host takes.
-    pub(super) fn trust(&self) -> Trust<'_> {
-        let (required, allow_unsigned) = (self.host.is_running(), self.allow_unsigned);
-        Trust { state: &self.state, required, allow_unsigned }
     }
 
     /// The build that the host has.

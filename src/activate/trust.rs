@@ -4,17 +4,17 @@
 //! whom the host trusts, nothing is looked at beyond the digests in that manifest.
 
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::Activation;
 use super::report::Report;
-use super::state::State;
 use crate::bundle::signature::{self, MAX_BYTES, MAX_SIGNATURES, NAMESPACE, Signature};
-use crate::durable;
 use crate::refusal::Refusal;
 
 /// Whom this host trusts, as ssh writes it: a line for each, `NAME [OPTIONS] KEY`.
@@ -25,14 +25,14 @@ const PATIENCE: &str = "30";
 const NOT_FOUND: i32 = 127;
 
 /// What a host asks of the builds that it is to take.
-#[derive(Clone, Copy, Debug)]
-pub struct Trust<'a> {
-    /// The host.
-    pub state: &'a State,
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Whom it trusts.
+    signers: PathBuf,
     /// What it runs is at stake: where it trusts nobody yet, it takes nothing.
-    pub required: bool,
+    required: bool,
     /// Somebody answers for this one build with being root.
-    pub allow_unsigned: bool,
+    allow_unsigned: bool,
 }
 
 /// Who answers for a build.
@@ -67,10 +67,21 @@ impl Verdict {
     }
 }
 
-impl Trust<'_> {
+impl Activation<'_> {
+    /// Whose builds this host takes, in this run.
+    pub(super) fn trust(&self) -> Trust {
+        Trust {
+            signers: self.state.on_host(SIGNERS),
+            required: self.host.is_running(),
+            allow_unsigned: self.allow_unsigned,
+        }
+    }
+}
+
+impl Trust {
     /// Who answers for a manifest, with these signatures if there are any; a refusal if that will not do.
     pub fn judge(&self, manifest: &[u8], signatures: Option<&str>) -> Result<Verdict> {
-        let signers = self.state.on_host(SIGNERS);
+        let signers = &self.signers;
         let there = signers.try_exists().with_context(|| format!("cannot read {}", signers.display()))?;
         let judged = match signatures {
             _ if !there && !self.required => return Ok(Verdict::NotAsked),
@@ -99,12 +110,12 @@ fn nobody_signed() -> Refusal {
 }
 
 /// A manifest, and who may sign it.
-struct Judge {
-    signers: PathBuf,
+struct Judge<'a> {
+    signers: &'a Path,
     manifest: File,
 }
 
-impl Judge {
+impl Judge<'_> {
     /// The first who signed and is trusted.
     fn judge(&self, signatures: &str) -> Result<String, Refusal> {
         if signatures.len() > MAX_BYTES || signature::split(signatures).nth(MAX_SIGNATURES).is_some() {
@@ -145,16 +156,19 @@ impl Judge {
 
     fn ask(&self, what: &str, signature: &File, more: &[&str]) -> Result<Output, Refusal> {
         let mut command = Command::new("timeout");
-        command.args([PATIENCE, "ssh-keygen", "-Y", what, "-f"]).arg(&self.signers);
+        command.args([PATIENCE, "ssh-keygen", "-Y", what, "-f"]).arg(self.signers);
         // Times without a zone are the host's, whoever calls.
         command.args(["-s", &by_path(signature)]).args(more).env("LC_ALL", "C").env_remove("TZ");
         let manifest = File::open(by_path(&self.manifest)).map_err(cannot)?;
         let output = command.stdin(manifest).output().map_err(cannot)?;
-        if output.status.code() == Some(NOT_FOUND) {
-            return Err(Refusal::new("`ssh-keygen` is needed to verify signatures, and not installed here")
-                .help("install the package `openssh-client` (Arch: `openssh`)"));
+        match output.status.code() {
+            Some(0..=1 | 255) => Ok(output),
+            Some(NOT_FOUND) => {
+                Err(Refusal::new("`ssh-keygen` is needed to verify signatures, and not installed here")
+                    .help("install the package `openssh-client` (Arch: `openssh`)"))
+            }
+            _ => Err(cannot(io::Error::other(output.status.to_string()))),
         }
-        Ok(output)
     }
 }
 
@@ -206,14 +220,15 @@ fn said(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().to_owned()
 }
 
-/// A file without a name that holds this.
+/// A file in memory that holds this.
 fn spooled(bytes: &[u8]) -> Result<File, Refusal> {
-    let mut file = durable::create_temporary().map_err(|error| Refusal::new(format!("{error:#}")))?;
-    file.write_all(bytes).and_then(|()| file.rewind()).map_err(cannot)?;
+    let memory = memfd_create("rick", MemfdFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
+    let mut file = File::from(memory);
+    file.write_all(bytes).map_err(cannot)?;
     Ok(file)
 }
 
-/// Where another process of ours finds a file without a name.
+/// Where ssh-keygen finds a file of this process, and reads it from its begin.
 fn by_path(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
