@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 mod peer;
 
-use crate::support::{Host, activator, require_hosts};
+use crate::support::{Host, activator, require_hosts, signing};
 
 /// Runs a command; prints the milliseconds of wall time and of processor time, then what the command said.
 const TIMED: &str = r#"
@@ -110,7 +111,12 @@ fn ready(name: &str, bundles: &[&str]) -> Host {
     host.push(&activator(), "/usr/local/bin/rick-activate");
     for bundle in bundles {
         let file = format!("{bundle}.tar");
-        host.push(&from.join(&file), &format!("/root/{file}"));
+        // As hosts want it.
+        let signed = tempfile::NamedTempFile::new().expect("a temporary file");
+        let mut sign = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
+        sign.arg("sign").arg(from.join(&file)).args(["--key", signing::key(), "--output"]).arg(signed.path());
+        assert!(sign.status().expect("rickbuild runs").success());
+        host.push(signed.path(), &format!("/root/{file}"));
     }
     host
 }

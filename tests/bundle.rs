@@ -214,7 +214,9 @@ fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
     let reader = std::thread::spawn(move || reader.output().unwrap().stdout);
     assert!(tree.rickbuild(&["production", "-o", pipe.to_str().unwrap()]).status.success());
     let read = reader.join().unwrap();
-    assert!(read == fs::read(tree.bundle("production")).unwrap());
+    let file = tree.path().join("bundle.tar");
+    assert!(tree.rickbuild(&["production", "-o", file.to_str().unwrap()]).status.success());
+    assert!(read == fs::read(file).unwrap());
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
 }
 

@@ -368,9 +368,10 @@ read -r nth after </run/dies
 "/usr/bin/${0##*/}" "$@"
 kill -KILL $$
 "#;
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "journalctl",
     "podman",
+    "ssh-keygen",
     "systemctl",
     "systemd-analyze",
     "systemd-run",

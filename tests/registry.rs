@@ -17,7 +17,7 @@ use crate::support::registry::{
 };
 use crate::support::root::{self, NAME, activator, differences, everything_below};
 use crate::support::source::{self, Tree};
-use crate::support::{Host, require_hosts};
+use crate::support::{Host, require_hosts, signing};
 
 const ALWAYS: usize = usize::MAX;
 
@@ -42,7 +42,9 @@ impl Scene {
 
     fn publish(&self, tree: &Tree, environment: &str, more: &[&str]) -> Output {
         let to = self.at(":stable");
-        let arguments = [&["publish", environment, &to, "--insecure", "--no-provenance"], more].concat();
+        let usual =
+            ["publish", environment, &to, "--insecure", "--no-provenance", "--sign-key", signing::key()];
+        let arguments = [&usual, more].concat();
         rickbuild(self.registry.network, tree, self.home.path(), &arguments)
     }
 
@@ -571,7 +573,12 @@ fn a_registry_wants_a_password_and_has_a_certificate() {
     let (reference, tree) = (format!("oci://{at}/fleet:stable"), fleet("one"));
     let home = tempfile::tempdir().unwrap();
     let publish = |more: &[&str]| {
-        rickbuild(network, &tree, home.path(), &[&["publish", "fleet", &reference], more].concat())
+        rickbuild(
+            network,
+            &tree,
+            home.path(),
+            &[&["publish", "fleet", &reference, "--sign-key", signing::key()], more].concat(),
+        )
     };
     let run = |more: &[&str]| host.run(&[&["rick-activate", "--settle=0", &reference], more].concat());
 

@@ -9,9 +9,10 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::lab::said;
+use crate::support::lab::{said, wait_for};
 use crate::support::registry::{Keys, Network, Registry};
 use crate::support::root::activator;
+use crate::support::signing;
 use crate::support::source::{self, Tree};
 
 const FILES: [&str; 2] = ["github.yml", "gitea.yml"];
@@ -19,10 +20,6 @@ const FILES: [&str; 2] = ["github.yml", "gitea.yml"];
 const INSTALLS: &str = "Install programs";
 /// The service found the program in its cache.
 const HIT: (&str, &str) = ("steps.rickbuild.outputs.cache-hit", "true");
-
-fn text(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ci/workflows").join(file)).unwrap()
-}
 
 /// A workflow, read by Debian's reader of YAML.
 fn workflow(file: &str) -> Value {
@@ -62,6 +59,7 @@ impl Service {
                 ("github.actor", "lab".to_owned()),
                 ("secrets.GITHUB_TOKEN", "open sesame".to_owned()),
                 ("secrets.REGISTRY_USER", "lab".to_owned()),
+                ("secrets.SIGNING_KEY", fs::read_to_string(signing::key()).unwrap()),
                 ("secrets.REGISTRY_PASSWORD", "open sesame".to_owned()),
                 (HIT.0, HIT.1.to_owned()),
             ]),
@@ -164,6 +162,14 @@ impl Service {
         (ran, last.unwrap())
     }
 
+    /// Something that a step has started is there yet, and with it what it was told.
+    fn still_runs(&self) -> bool {
+        let home = format!("HOME={}", self.place("home").display()).into_bytes();
+        let environment = |entry: fs::DirEntry| fs::read(entry.path().join("environ")).unwrap_or_default();
+        let mut all = fs::read_dir("/proc").unwrap().map(|entry| environment(entry.unwrap()));
+        all.any(|environment| environment.split(|&byte| byte == 0).any(|variable| variable == home))
+    }
+
     fn environment(&self, stated: &Value) -> Vec<(String, String)> {
         let stated = stated.as_object().into_iter().flatten();
         stated.map(|(name, value)| (name.clone(), self.filled(value.as_str().unwrap()))).collect()
@@ -193,7 +199,6 @@ fn each_has_the_same_steps_and_as_few_rights_as_can_be() {
             assert_eq!(secret, step["name"] == "Publish", "{file}: {step}");
         }
         assert_eq!(steps(workflow)[0]["with"]["persist-credentials"], false);
-        assert!(text(file).contains("# Signing: rick cannot sign yet."), "nothing pretends to sign");
     }
     assert_eq!(github["permissions"]["packages"], "write");
     assert_eq!(gitea["permissions"].as_object().unwrap().len(), 1);
@@ -216,20 +221,27 @@ fn a_push_is_published_and_a_host_activates_it() {
         let (ran, last) = service.run(&workflow);
         assert!(last.status.success(), "{file}: {ran:?}: {}", said(&last));
         assert_eq!(ran, [&ALWAYS[..], &["Publish"]].concat(), "{file}");
-        assert_eq!(fs::read_dir(service.place("temp")).unwrap().count(), 0, "no password is left");
+        assert_eq!(
+            fs::read_dir(service.place("temp")).unwrap().count(),
+            0,
+            "neither password nor key is left"
+        );
+        wait_for("the end of the agent", || !service.still_runs());
         let text = String::from_utf8(last.stdout).unwrap();
         let to = format!("oci://{}/example/fleet/homelab:stable", service.at());
         assert!(text.contains(&format!("\npublished      {to}\n")) && text.contains("\nsbom "), "{text}");
 
         // As a host does that was told of the registry.
         let root = service.place("host");
-        fs::create_dir(&root).unwrap();
+        fs::create_dir_all(root.join("etc/rick")).unwrap();
+        fs::write(root.join("etc/rick/allowed_signers"), signing::allowed()).unwrap();
         let login = format!(r#"{{"auths": {{"{}": {{"auth": "bGFiOm9wZW4gc2VzYW1l"}}}}}}"#, service.at());
         fs::write(service.place("login.json"), login).unwrap();
         let mut command = activator(&root);
         command.env("HOME", service.place("home")).arg("--authfile").arg(service.place("login.json"));
         let output = command.args(["--host", "arch-vps", &to]).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains(&format!("signed     by {} (", signing::SIGNER)), "{}", said(&output));
         assert!(root.join("var/lib/rick/current/units/caddy.service").is_file());
         let manifest = fs::read_to_string(root.join("var/lib/rick/current/manifest.json")).unwrap();
         assert!(manifest.contains("\"serial\":42"), "{manifest}");

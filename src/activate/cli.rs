@@ -114,6 +114,9 @@ pub struct SwitchArguments {
     /// Take a bundle whose serial is lower than one that this host had.
     #[arg(long, global = true)]
     pub allow_older: bool,
+    /// Take a bundle that nobody signed whom this host trusts.
+    #[arg(long, global = true)]
+    pub allow_unsigned: bool,
     /// Take over unit files of others that say the same as the bundle's: they are kept, and come back when the unit leaves.
     #[arg(long, global = true)]
     pub adopt: bool,

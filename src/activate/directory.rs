@@ -247,6 +247,7 @@ mod tests {
                 names,
                 dry_run: false,
                 allow_older: false,
+                allow_unsigned: true,
                 terms: Terms::default(),
                 apart: None,
                 report,

@@ -14,23 +14,24 @@ use super::Activation;
 use super::receive::{HostNames, MAX_HOST_LAYER, is_host, not_for_this_host};
 use super::registry::{Place, Registry};
 use super::report::size;
+use super::trust::Trust;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index};
+use crate::bundle::signature::ANNOTATION;
 use crate::bundle::ustar;
 use crate::refusal::{Refusal, refuse};
 use crate::registry::Origin;
 
 /// The most things that an index may list if it does not say which of them are hosts.
 const MAX_UNNAMED: usize = 200;
-/// What the annotation of a host begins with.
-const HOST_PREFIX: &str = "host-";
 
 impl Activation<'_> {
     /// Asks a registry which manifest is this host's.
     pub(super) fn find(&mut self, origin: &Origin) -> Result<Descriptor> {
-        Registry { origin, report: &mut self.report }.find(&self.names)
+        let trust = self.trust();
+        Registry { origin, report: &mut self.report }.find(&self.names, &trust)
     }
 
     /// A bundle with this host's part of the build whose manifest is `host`, without images. `had` is the build that the host has: of that, it is
@@ -41,12 +42,14 @@ impl Activation<'_> {
         host: &Descriptor,
         had: Option<Digest>,
     ) -> Result<Box<dyn Read>> {
-        let mut registry = Registry { origin, report: &mut self.report };
-        let (manifest, bytes) = registry.manifest(host.digest)?;
+        let (manifest, bytes) = Registry { origin, report: &mut self.report }.manifest(host.digest)?;
         let [layer] = manifest.layers.as_slice() else { return Err(no_bundle(origin)) };
         if !is_host(&manifest) {
             return Err(no_bundle(origin));
         }
+        // What nobody signed is not worth its way. It is judged again where all bundles are.
+        self.trust().judge(&bytes, host.annotations.get(ANNOTATION).map(String::as_str))?;
+        let mut registry = Registry { origin, report: &mut self.report };
         let config = registry.config(host.digest, &manifest)?;
         let mut archive = Vec::new();
         let index = Index {
@@ -78,7 +81,7 @@ impl Activation<'_> {
 }
 
 impl Registry<'_> {
-    fn find(&mut self, names: &HostNames) -> Result<Descriptor> {
+    fn find(&mut self, names: &HostNames, trust: &Trust) -> Result<Descriptor> {
         #[derive(Deserialize)]
         struct Document {
             manifests: Option<Vec<Descriptor>>,
@@ -91,7 +94,11 @@ impl Registry<'_> {
             return Ok(described(&bytes));
         };
         let hosts = match named_hosts(&manifests) {
-            hosts if hosts.is_empty() => self.unnamed_hosts(&manifests)?,
+            hosts if hosts.is_empty() => {
+                // What names them would stand beside the signatures.
+                trust.judge(&bytes, None)?;
+                self.unnamed_hosts(&manifests)?
+            }
             hosts => hosts,
         };
         let (ours, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|(name, _)| names.matches(name));
@@ -130,11 +137,7 @@ impl Registry<'_> {
 
 /// The hosts that an index names.
 fn named_hosts(manifests: &[Descriptor]) -> Vec<(HostName, Descriptor)> {
-    let host = |entry: &Descriptor| {
-        let name = entry.annotations.get(oci::REF_NAME)?.strip_prefix(HOST_PREFIX)?;
-        Some((name.parse().ok()?, entry.clone()))
-    };
-    manifests.iter().filter_map(host).collect()
+    manifests.iter().filter_map(|entry| Some((entry.host()?, entry.clone()))).collect()
 }
 
 /// The descriptor of a manifest.

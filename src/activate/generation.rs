@@ -30,6 +30,8 @@ pub const DIGEST: &str = "digest";
 pub const NEEDS: &str = "needs.json";
 /// The number of the generation that the host had when this one was made, inside it.
 pub const BEFORE: &str = "before";
+/// Who signed it, inside it. Not there if nobody did whom the host trusts.
+pub const SIGNER: &str = "signer";
 /// The directories that every generation has, so that no anchor ever leads nowhere.
 pub const DIRECTORIES: [&str; 4] = ["units", "quadlets", "etc", "objects"];
 /// The files that every generation has, for the same reason.
@@ -151,6 +153,11 @@ impl Generation {
     /// The digest of the build; nothing for generation 0.
     pub fn digest(&self) -> Option<Digest> {
         self.content.as_ref().map(|content| content.digest)
+    }
+
+    /// Who signed it, if somebody did whom the host trusted when it came.
+    pub fn signer(&self) -> Option<String> {
+        fs::read_to_string(self.directory.join(SIGNER)).ok().map(|signer| signer.trim_end().to_owned())
     }
 
     /// The units that it wants, with the keys of what they read.

@@ -30,6 +30,8 @@ pub struct Row {
     pub before: Option<u32>,
     /// How it went, the last time that it was switched to.
     pub verdict: Option<Verdict>,
+    /// Who signed it, if the host trusted somebody who did.
+    pub signed_by: Option<String>,
     /// Somebody wants it kept.
     pub pinned: bool,
     /// How many units were last started from it.
@@ -91,6 +93,7 @@ impl Row {
             Some(Verdict::Good) => Some("good".to_owned()),
             Some(Verdict::Bad { why }) => Some(format!("bad ({why})")),
         };
+        let signed = self.signed_by.as_ref().map(|signer| format!("signed by {signer}"));
         let pinned = self.pinned.then(|| "pinned".to_owned());
         let units = match self.units {
             0 => None,
@@ -98,7 +101,7 @@ impl Row {
             units => Some(format!("{units} units run from it")),
         };
         let empty = (self.number == 0).then(|| "(empty)".to_owned());
-        [self.damaged.clone(), empty, verdict, pinned, units].into_iter().flatten().collect()
+        [self.damaged.clone(), empty, verdict, signed, pinned, units].into_iter().flatten().collect()
     }
 }
 
@@ -112,6 +115,7 @@ fn row(state: &State, number: u32, current: bool, mark: Mark) -> Result<Row> {
         made: None,
         before: generation::made_after(state, number)?,
         verdict: mark.verdict,
+        signed_by: None,
         pinned: mark.pinned,
         units: 0,
         damaged: None,
@@ -119,6 +123,7 @@ fn row(state: &State, number: u32, current: bool, mark: Mark) -> Result<Row> {
     match Generation::read(state, number) {
         Ok(generation) => {
             row.made = generation.made().map(utc);
+            row.signed_by = generation.signer();
             row.digest = generation.content.as_ref().map(|content| content.digest);
             row.host = generation.manifest().map(|manifest| manifest.host.to_string());
             row.environment = generation.manifest().map(|manifest| manifest.environment.to_string());

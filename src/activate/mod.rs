@@ -2,7 +2,7 @@
 //!
 //! The stages, in order:
 //!
-//! 1. [`receive`]: stream in, verify every digest, pick this host's part; [`check`] that it makes sense, and [`layer`] that its files are those.
+//! 1. [`receive`]: stream in, verify every digest, pick this host's part, if somebody signed it whom the host trusts ([`trust`]); [`check`] that it makes sense, and [`layer`] that its files are those.
 //!    From a registry, [`fetch`] makes such a stream, and [`pull`] brings the images once the rest is good; [`follow`] asks first whether it is anything new.
 //! 2. [`preflight`]: programs, file system, nothing in the way. Only looks.
 //! 3. [`realise`] and [`stage`]: tokens → numbers and store paths; written and durable in `incoming/`. A full disk ends it here.
@@ -77,6 +77,7 @@ pub mod terms;
 #[cfg(test)]
 mod testing;
 pub mod transaction;
+pub mod trust;
 pub mod uninstall;
 pub mod validate;
 pub mod watch;
@@ -127,6 +128,8 @@ pub struct Activation<'a> {
     pub dry_run: bool,
     /// A serial may go back.
     pub allow_older: bool,
+    /// Nobody need have signed.
+    pub allow_unsigned: bool,
     /// What is asked of the switch.
     pub terms: Terms,
     /// The arguments with which to call the activator as a service of PID 1; `None`: this process switches.

@@ -329,6 +329,7 @@ impl Story {
             names: HostNames::of_host(&self.model.name().unwrap()),
             dry_run: false,
             allow_older: false,
+            allow_unsigned: true,
             terms: Terms { settle_s: 1, go_back, ..Terms::default() },
             apart: None,
             report: Report::silent(),

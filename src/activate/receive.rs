@@ -1,6 +1,7 @@
 //! Bundle → verified parts. One pass; nothing is believed before its digest holds.
 //!
-//! Every blob must have been listed by one that was verified before it, come once, and have the size and digest that were listed.
+//! The first that comes of a build is the manifest of its host: unless somebody signed that whom this host trusts ([`super::trust`]), it is
+//! also the last. Every blob must have been listed by one that was verified before it, come once, and have the size and digest that were listed.
 //! What is meant for other hosts is verified as well, and dropped. What must be small is held in memory. The layer of
 //! this host goes to a file without a name, and layers and configs of its images to `incoming/`, but for those that the image layout has.
 
@@ -13,10 +14,12 @@ use anyhow::{Context as _, Result};
 
 use super::layer::Layer;
 use super::state::State;
+use super::trust::{Trust, Verdict};
 use crate::bundle::digest::{Digest, Hashing};
 use crate::bundle::manifest::HostManifest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
+use crate::bundle::signature::ANNOTATION;
 use crate::bundle::ustar::{Entry, Reader, UstarError};
 use crate::durable;
 use crate::refusal::{Refusal, refuse};
@@ -37,6 +40,8 @@ pub struct Received {
     pub digest: Digest,
     /// What the bundle says about this host.
     pub manifest: HostManifest,
+    /// Who answers for it.
+    pub verdict: Verdict,
     /// The bytes of `manifest`.
     pub config: Vec<u8>,
     /// The host layer; none if this is the build that the host has.
@@ -81,11 +86,12 @@ pub fn receive(
     bundle: impl Read,
     state: &State,
     names: &HostNames,
+    trust: &Trust,
     keep: bool,
     current: Option<Digest>,
     partial: bool,
 ) -> Result<Received> {
-    let mut receiver = Receiver::new(Reader::new(bundle), state, names, keep, current);
+    let mut receiver = Receiver::new(Reader::new(bundle), state, names, trust, keep, current);
     receiver.read_layout()?;
     receiver.read_index()?;
     while let Some(entry) = receiver.next_blob()? {
@@ -118,10 +124,11 @@ struct Listed {
     seen: bool,
 }
 
-/// A host manifest: its digest, and what it names.
+/// The manifest of what may be this host: its digest, who answers for it, and what it names.
 #[derive(Debug)]
 struct Candidate {
     digest: Digest,
+    verdict: Verdict,
     config: Digest,
     layer: Digest,
 }
@@ -130,6 +137,7 @@ struct Receiver<'a, R> {
     reader: Reader<R>,
     state: &'a State,
     names: &'a HostNames,
+    trust: &'a Trust,
     keep: bool,
     current: Option<Digest>,
     /// An entry that was read ahead of its turn.
@@ -149,6 +157,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         reader: Reader<R>,
         state: &'a State,
         names: &'a HostNames,
+        trust: &'a Trust,
         keep: bool,
         current: Option<Digest>,
     ) -> Self {
@@ -156,6 +165,7 @@ impl<'a, R: Read> Receiver<'a, R> {
             reader,
             state,
             names,
+            trust,
             keep,
             current,
             ahead: None,
@@ -275,7 +285,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         let manifest: Manifest =
             serde_json::from_slice(&bytes).with_context(|| format!("manifest {digest} is not readable"))?;
         if is_host(&manifest) {
-            return self.read_host_manifest(digest, &manifest);
+            return self.read_host_manifest(digest, &manifest, &bytes);
         }
         let wanted = self.wants_image(&digest);
         // Two images may share a config of which only the second is wanted, so configs are kept as soon as any image is.
@@ -286,14 +296,27 @@ impl<'a, R: Read> Receiver<'a, R> {
         if wanted { self.write_incoming(digest, &bytes) } else { Ok(()) }
     }
 
-    fn read_host_manifest(&mut self, digest: Digest, manifest: &Manifest) -> Result<()> {
+    fn read_host_manifest(&mut self, digest: Digest, manifest: &Manifest, bytes: &[u8]) -> Result<()> {
         let [layer] = manifest.layers.as_slice() else {
             refuse!("host manifest {digest} has {} layers instead of one", manifest.layers.len());
         };
-        self.list(&manifest.config, Kind::HostConfig, false)?;
         self.list(layer, Kind::HostLayer, false)?;
-        self.candidates.push(Candidate { digest, config: manifest.config.digest, layer: layer.digest });
+        let named: Vec<HostName> = self.entries(digest).filter_map(Descriptor::host).collect();
+        if let (Some(other), false) = (named.first(), named.iter().any(|host| self.names.matches(host))) {
+            self.others.push(other.clone());
+            return self.list(&manifest.config, Kind::Other, false);
+        }
+        let signatures = self.entries(digest).find_map(|entry| entry.annotations.get(ANNOTATION));
+        let verdict = self.trust.judge(bytes, signatures.map(String::as_str))?;
+        self.list(&manifest.config, Kind::HostConfig, false)?;
+        let (config, layer) = (manifest.config.digest, layer.digest);
+        self.candidates.push(Candidate { digest, verdict, config, layer });
         Ok(())
+    }
+
+    /// What `index.json` says of a manifest.
+    fn entries(&self, digest: Digest) -> impl Iterator<Item = &Descriptor> {
+        self.index.iter().filter(move |entry| entry.digest == digest)
     }
 
     fn read_host_config(&mut self, digest: Digest) -> Result<()> {
@@ -419,6 +442,7 @@ impl<'a, R: Read> Receiver<'a, R> {
         let images = self.index.into_iter().filter(wanted).collect();
         Ok(Received {
             digest: candidate.digest,
+            verdict: candidate.verdict,
             manifest,
             config,
             layer: self.layer,

@@ -149,6 +149,9 @@ fn complete(staging: &Path, received: &Received, realised: &Realised<'_>) -> Res
     for name in generation::FILES.iter().filter(|name| !staging.join(name).exists()) {
         durable::write_new(&staging.join(name), b"", 0o644)?;
     }
+    if let Some(signer) = received.verdict.signer() {
+        durable::write_new(&staging.join(generation::SIGNER), format!("{signer}\n").as_bytes(), 0o644)?;
+    }
     durable::write_new(&staging.join(generation::MANIFEST), &received.config, 0o644)?;
     durable::write_new(&staging.join(generation::DIGEST), format!("{}\n", received.digest).as_bytes(), 0o644)
 }

@@ -73,6 +73,7 @@ impl Story {
             names,
             dry_run,
             allow_older: false,
+            allow_unsigned: true,
             terms,
             apart: None,
             report: Report::silent(),

@@ -46,7 +46,8 @@ impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
         let had = self.current_digest()?;
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, false)?;
+        let received =
+            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, false)?;
         self.target_received(&received, None)
     }
 
@@ -54,7 +55,8 @@ impl Activation<'_> {
     pub(super) fn target_at(&mut self, origin: &Origin, host: &Descriptor) -> Result<Target> {
         let had = self.current_digest()?;
         let bundle = self.fetch(origin, host, had)?;
-        let received = receive::receive(bundle, &self.state, &self.names, !self.dry_run, had, true)?;
+        let received =
+            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, true)?;
         self.target_received(&received, Some(origin))
     }
 
@@ -68,6 +70,7 @@ impl Activation<'_> {
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
+        received.verdict.tell(&mut self.report);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
         self.preflight(Some(manifest))?;

@@ -140,6 +140,7 @@ fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> R
         names,
         dry_run: arguments.dry_run,
         allow_older: arguments.switch.allow_older,
+        allow_unsigned: arguments.switch.allow_unsigned,
         terms: arguments.switch.terms(),
         apart,
         report: report_for(arguments),

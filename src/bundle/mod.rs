@@ -16,7 +16,8 @@
 //! A **host manifest** is an OCI manifest of artifact type [`oci::HOST_ARTIFACT`]. Its config is a [`manifest::HostManifest`], its one
 //! layer the host's files: again plain USTAR with regular files only, gzipped. Links are no tar entries: they are data
 //! in the manifest, so that nothing in an archive can lead anywhere. The host manifest's digest is *the* digest of a
-//! build for that host; the config lists the digests of the images, so the one digest covers everything.
+//! build for that host; the config lists the digests of the images, so the one digest covers everything. What signs a build
+//! signs those bytes ([`signature`]), and stands beside the digest in both indexes.
 //!
 //! # The files of a host
 //!
@@ -40,5 +41,6 @@ pub mod manifest;
 pub mod names;
 pub mod oci;
 pub mod secret;
+pub mod signature;
 pub mod token;
 pub mod ustar;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::names::HostName;
 
 /// The text of `oci-layout`.
 pub const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -28,6 +29,8 @@ pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const WHITEOUT: &str = ".wh.";
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What the name of a host's manifest begins with.
+pub const HOST_PREFIX: &str = "host-";
 /// The annotation that names a file of an artifact.
 pub const TITLE: &str = "org.opencontainers.image.title";
 
@@ -47,6 +50,13 @@ pub struct Descriptor {
     /// Names and titles.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// The host whose manifest this is, if its name says that it is one.
+    pub fn host(&self) -> Option<HostName> {
+        self.annotations.get(REF_NAME)?.strip_prefix(HOST_PREFIX)?.parse().ok()
+    }
 }
 
 /// `index.json`, or the bundle index.

@@ -22,6 +22,7 @@ use super::image::{Built, Images, descriptor, layer};
 use super::known::Known;
 use super::lower::{Content, Lowered, image_reference};
 use super::owner::Owner;
+use super::sign::Signer;
 use crate::bundle::digest::Digest;
 use crate::bundle::names::HostName;
 use crate::bundle::oci::{self, Descriptor, Index, Manifest};
@@ -30,9 +31,9 @@ use crate::durable;
 /// The file name of the host layer, for tools that unpack artifacts.
 const LAYER_TITLE: &str = "host.tar.gz";
 /// What lists all that a layout holds.
-const INDEX: &str = "index.json";
+pub(super) const INDEX: &str = "index.json";
 /// Where the blobs are.
-const BLOBS: &str = "blobs/sha256";
+pub(super) const BLOBS: &str = "blobs/sha256";
 /// The same for programs that read what `docker save` writes.
 const DOCKER_MANIFEST: &str = "manifest.json";
 /// The name of the index over the whole bundle.
@@ -116,7 +117,7 @@ fn identity_of(place: &Path, blob: &Blob, known: &Known) -> Option<Identity> {
     sound.then_some(identity)
 }
 
-fn write_blob(place: &Path, blob: &Blob) -> io::Result<()> {
+pub(super) fn write_blob(place: &Path, blob: &Blob) -> io::Result<()> {
     let folder = place.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
@@ -143,16 +144,21 @@ impl Layout {
     }
 }
 
-/// Puts hosts and their images together. Layers that are in the cache directory are taken from there, as those of images are.
+/// Puts hosts and their images together, signed if there is a key for it. Layers that are in the cache directory are taken from there, as
+/// those of images are.
 ///
 /// # Errors
-/// A payload that changed since its digest was taken, or a full disk.
-pub fn assemble(hosts: &[(Lowered, Images)], cache: Option<&Path>) -> anyhow::Result<Layout> {
+/// A payload that changed since its digest was taken, or a full disk; what the key says.
+pub fn assemble(
+    hosts: &[(Lowered, Images)],
+    cache: Option<&Path>,
+    signer: Option<&Signer>,
+) -> anyhow::Result<Layout> {
     let cache = cache.map(Cache::at);
     let artifacts = hosts.par_iter().map(|(lowered, _)| host_artifact(lowered, cache.as_ref()));
     let artifacts = artifacts.collect::<anyhow::Result<Vec<_>>>()?;
     let images = all_images(hosts);
-    let entries = entries(&artifacts, &images);
+    let entries = entries(&artifacts, &images, signer)?;
     let bundle = Blob::of(bundle_index(entries.clone())?);
     let mut files = Files::default();
     files.add("oci-layout".to_owned(), Blob::of(oci::LAYOUT.into()));
@@ -246,14 +252,28 @@ fn all_images(hosts: &[(Lowered, Images)]) -> BTreeMap<String, &Built> {
 }
 
 /// What both indexes list: hosts, then images, each with its name.
-fn entries(artifacts: &[HostArtifact], images: &BTreeMap<String, &Built>) -> Vec<Descriptor> {
-    let hosts = artifacts.iter().map(|artifact| {
-        let mut host = named(&artifact.manifest, oci::MANIFEST, format!("host-{}", artifact.name));
+fn entries(
+    artifacts: &[HostArtifact],
+    images: &BTreeMap<String, &Built>,
+    signer: Option<&Signer>,
+) -> anyhow::Result<Vec<Descriptor>> {
+    let mut entries = Vec::new();
+    for artifact in artifacts {
+        let name = format!("{}{}", oci::HOST_PREFIX, artifact.name);
+        let mut host = named(&artifact.manifest, oci::MANIFEST, name);
         host.artifact_type = Some(oci::HOST_ARTIFACT.to_owned());
-        host
-    });
-    let images = images.iter().map(|(name, built)| named(&built.manifest, oci::MANIFEST, name.clone()));
-    hosts.chain(images).collect()
+        entries.push(host);
+    }
+    if let Some(signer) = signer {
+        let bytes = |artifact: &HostArtifact| -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            artifact.manifest.copy(&mut bytes).map(|()| bytes)
+        };
+        let manifests: Vec<_> = artifacts.iter().map(bytes).collect::<io::Result<_>>()?;
+        signer.sign(manifests.iter().map(Vec::as_slice).zip(&mut entries).collect())?;
+    }
+    entries.extend(images.iter().map(|(name, built)| named(&built.manifest, oci::MANIFEST, name.clone())));
+    Ok(entries)
 }
 
 fn named(blob: &Blob, media_type: &str, name: String) -> Descriptor {

@@ -7,7 +7,7 @@
 //!    demand: file systems of bases, as [`tree`]s, and what builds leave in their sandbox, kept in a [`store`].
 //! 5. [`lower`]: a host → typed files and a manifest; every choice ends here. It calls [`render`], typed → bytes, the only place
 //!    that quotes and escapes.
-//! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory; [`publish`](mod@publish): such a directory → a registry.
+//! 6. [`emit`]: everything → an OCI image layout, as a tar stream or a directory, which [`sign`](mod@sign) signs; [`publish`](mod@publish): such a directory → a registry.
 //!
 //! `check`, `lower` and `render` are pure, by lint: they read no file, no clock and no environment.
 
@@ -42,6 +42,7 @@ pub mod report;
 pub mod secret;
 pub mod selection;
 pub mod show;
+pub mod sign;
 pub mod similar;
 pub mod source;
 pub mod store;
@@ -69,6 +70,7 @@ use make::Maker;
 use payload::{PayloadFile, Payloads};
 use secret::folder::Folder;
 use secret::recipient::Recipient;
+use sign::Signer;
 use source::{SourcePath, Sources, Span};
 use store::Store;
 use tempfile::TempDir;
@@ -200,12 +202,12 @@ fn build(checked: &Checked, how: How<'_>) -> anyhow::Result<Compiled> {
 }
 
 impl Compiled {
-    /// Everything that a bundle holds, ready to be written.
+    /// Everything that a bundle holds, ready to be written; signed if there is a key for it.
     ///
     /// # Errors
-    /// A path that no archive can hold, or an image of one name with two contents.
-    pub fn assemble(&self) -> anyhow::Result<emit::Layout> {
-        emit::assemble(&self.hosts, self.cache.as_deref())
+    /// A path that no archive can hold, or an image of one name with two contents; what the key says.
+    pub fn assemble(&self, signer: Option<&Signer>) -> anyhow::Result<emit::Layout> {
+        emit::assemble(&self.hosts, self.cache.as_deref(), signer)
     }
 }
 

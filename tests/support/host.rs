@@ -68,6 +68,7 @@ impl Host {
         // A host's root directory is world-readable, whatever the umask of the test.
         fs::set_permissions(&host.dir, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
         host.boot_again();
+        host.write("/etc/rick/allowed_signers", super::signing::allowed());
         host
     }
 

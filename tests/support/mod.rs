@@ -9,6 +9,7 @@ pub(crate) mod lab;
 pub(crate) mod miniflux;
 pub(crate) mod registry;
 pub(crate) mod root;
+pub(crate) mod signing;
 pub(crate) mod source;
 pub(crate) mod standin;
 pub(crate) mod web;

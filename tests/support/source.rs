@@ -120,11 +120,12 @@ impl Tree {
         command.arg("--root").arg(self.path()).args(arguments).output().expect("rickbuild runs")
     }
 
-    /// Compiles an environment; the bundle is a file that lives as long as the tree.
+    /// Compiles an environment, and signs it with the key that the hosts of the tests trust; the bundle is a file that lives as long as the tree.
     #[track_caller]
     pub(crate) fn bundle(&self, environment: &str) -> PathBuf {
         let bundle = self.path().join(format!("{environment}.tar"));
-        let output = self.rickbuild(&[environment, "--output", bundle.to_str().expect("a plain path")]);
+        let (output, key) = (bundle.to_str().expect("a plain path"), super::signing::key());
+        let output = self.rickbuild(&[environment, "--output", output, "--sign-key", key]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         bundle
     }

@@ -27,6 +27,8 @@ Examples:
   rickbuild options postgresql      print what a module can be told
   rickbuild publish homelab registry.example.org/homelab:stable
                                     compile, and send to a registry what it lacks of that
+  rickbuild sign bundle.tar --key ~/.ssh/id_ed25519
+                                    sign what is compiled already
   rickbuild provenance homelab      print what the build read, and what is in its images
 
 Findings go to standard error, and so does, when the bundle is written, each host with its digest: the
@@ -36,7 +38,7 @@ Exit codes:
   0   done
   1   the source has errors, or something cannot be built; nothing was written
   2   the command line is wrong
-  3   the network did not give what was asked for, or a registry did not take what was sent
+  3   the network did not give what was asked for, a registry did not take what was sent, or a key did not sign
   70  a bug of rick, or the machine failed (no space, no permission)")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -62,6 +64,9 @@ pub(crate) struct Build {
     /// build, as the number of the CI's run or of the commits does; without it, the bundle has none
     #[arg(long, value_name = "N")]
     pub(crate) serial: Option<u64>,
+    /// Sign the build of each host, with a private key, or the public key of one that ssh-agent or a hardware key has
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign_key: Option<PathBuf>,
     /// Run each build twice, also those whose result is known, and fail if what they make differs
     #[arg(long)]
     pub(crate) rebuild: bool,
@@ -110,6 +115,9 @@ pub(crate) enum Command {
         /// Number the build, as `rickbuild --serial` does
         #[arg(long, value_name = "N")]
         serial: Option<u64>,
+        /// Sign the build of each host, as `rickbuild --sign-key` does
+        #[arg(long, value_name = "KEY")]
+        sign_key: Option<PathBuf>,
         /// The file with names and passwords, as `skopeo login` writes it, instead of the usual ones
         #[arg(long, value_name = "FILE")]
         authfile: Option<PathBuf>,
@@ -119,6 +127,21 @@ pub(crate) enum Command {
         /// Attach nothing: neither the SLSA provenance nor the SBOM that `rickbuild provenance` prints
         #[arg(long)]
         no_provenance: bool,
+    },
+    /// Sign the build of each host in a bundle: hosts take what somebody signed whom they trust
+    ///
+    /// With ssh-keygen, which asks for passphrases and touches. What others signed stays, and no digest of a build changes. The signatures are what
+    /// `ssh-keygen -Y verify -n rick-bundle` takes, of the manifest of a host.
+    Sign {
+        /// A bundle, or a directory that `--layout` made
+        #[arg(value_name = "BUNDLE|DIR")]
+        bundle: PathBuf,
+        /// A private key, or the public key of one that ssh-agent or a hardware key has
+        #[arg(long, value_name = "KEY")]
+        key: PathBuf,
+        /// Write the signed bundle to FILE, in the place of changing it where it is; `-` is standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Print where a bundle comes from: what its build read, and what is in its images
     ///

@@ -4,6 +4,7 @@ mod cli;
 mod lock;
 mod publish;
 mod say;
+mod sign;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write};
@@ -14,7 +15,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use rick::compile::emit::Layout;
 use rick::compile::evaluate::fence;
 use rick::compile::finding::Refused;
 use rick::compile::{self, Checked, Compiled, How, options};
@@ -25,6 +25,7 @@ use rick::registry::skopeo::Skopeo;
 use cli::{Build, Cli, Command, wrong_usage};
 use publish::{provenance, send};
 use say::{print, say, say_digests, say_progress};
+use sign::signer;
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
@@ -97,18 +98,19 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 print(&text).map(drop)
             })
         }
-        Some(Command::Publish { environment, to, serial, authfile, insecure, no_provenance }) => {
+        Some(Command::Publish { environment, to, serial, sign_key, authfile, insecure, no_provenance }) => {
             let skopeo = Skopeo { authfile: authfile.clone(), insecure: *insecure };
             let to = Origin { reference: to.clone(), skopeo };
+            let signer = signer(sign_key.as_ref().or(cli.build.sign_key.as_ref()))?;
             with_compiled(cli, environment, serial.or(cli.build.serial), |checked, compiled| {
-                let layout = compiled.assemble()?;
+                let layout = compiled.assemble(signer.as_ref())?;
                 let wanted = (!no_provenance).then(|| provenance(environment, checked, compiled, &layout));
                 send(cli, environment, &layout, wanted.transpose()?.as_ref(), &to)
             })
         }
         Some(Command::Provenance { environment, slsa, sbom, serial }) => {
             with_compiled(cli, environment, serial.or(cli.build.serial), |checked, compiled| {
-                let provenance = provenance(environment, checked, compiled, &compiled.assemble()?)?;
+                let provenance = provenance(environment, checked, compiled, &compiled.assemble(None)?)?;
                 // Whoever names none wants both.
                 let (slsa, sbom) = (*slsa || !sbom, *sbom || !slsa);
                 let bundle = provenance.bundle();
@@ -120,6 +122,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 print(&lines.collect::<Vec<_>>().concat()).map(drop)
             })
         }
+        Some(Command::Sign { bundle, key, output }) => sign::sign(cli, bundle, key, output.as_deref()),
         Some(Command::Options { module, markdown, json }) => describe(cli, module, *markdown, *json),
         None => build(cli),
     }
@@ -152,18 +155,15 @@ fn build(cli: &Cli) -> Result<ExitCode> {
         let message = format!("a bundle is no text for a terminal: `rickbuild {environment} > bundle.tar`");
         wrong_usage(ErrorKind::InvalidValue, message);
     }
+    let signer = signer(cli.build.sign_key.as_ref())?;
     with_compiled(cli, environment, cli.build.serial, |_, compiled| {
-        let layout = compiled.assemble()?;
+        let layout = compiled.assemble(signer.as_ref())?;
         if let Some(directory) = directory {
             layout
                 .write_directory(directory, &compile::known_in(cache().as_deref(), directory))
                 .with_context(|| format!("cannot write the bundle to {}", directory.display()))?;
-        } else if to_stdout {
-            let written = layout.write(io::BufWriter::new(io::stdout().lock()));
-            written.context("cannot write the bundle to standard output")?;
         } else {
-            write_file(&layout, output)
-                .with_context(|| format!("cannot write the bundle to {}", output.display()))?;
+            write_bundle(output, &|out| layout.write(out))?;
         }
         if !quiet {
             say_digests(cli, &layout);
@@ -226,12 +226,21 @@ fn cache() -> Option<PathBuf> {
     Some(base.join("rick"))
 }
 
-/// Writes the bundle to a file, which appears whole or not at all; a device or pipe is written to as it is.
-fn write_file(layout: &Layout, output: &Path) -> io::Result<()> {
+/// Writes a bundle to a file, or to standard output: `-`.
+fn write_bundle(output: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    if output.as_os_str() == "-" {
+        return write(&mut io::BufWriter::new(io::stdout().lock()))
+            .context("cannot write the bundle to standard output");
+    }
+    write_file(output, write).with_context(|| format!("cannot write the bundle to {}", output.display()))
+}
+
+/// Writes to a file, which appears whole or not at all; a device or pipe is written to as it is.
+fn write_file(output: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     // A link is followed: what it leads to is replaced, not the link.
     let path = fs::canonicalize(output).unwrap_or_else(|_| output.to_owned());
     if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
-        return layout.write(io::BufWriter::new(OpenOptions::new().write(true).open(&path)?));
+        return write(&mut io::BufWriter::new(OpenOptions::new().write(true).open(&path)?));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
@@ -239,7 +248,7 @@ fn write_file(layout: &Layout, output: &Path) -> io::Result<()> {
     }
     // With the permissions of any new file, which the umask narrows.
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    layout.write(io::BufWriter::new(file.as_file_mut()))?;
+    write(&mut io::BufWriter::new(file.as_file_mut()))?;
     File::sync_all(file.as_file())?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(())

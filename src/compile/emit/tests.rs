@@ -103,7 +103,7 @@ fn compiled(root: &Path, hosts: &[Host]) -> Layout {
             (lower(host, &payloads, &image::digests(&images)).unwrap(), images)
         })
         .collect();
-    assemble(&hosts, None).unwrap()
+    assemble(&hosts, None, None).unwrap()
 }
 
 fn written(layout: &Layout) -> Vec<u8> {
@@ -229,7 +229,7 @@ fn a_payload_that_changed_meanwhile_stops_the_build_before_the_first_byte() {
     });
     let lowered = lower(&host("a", false), &payloads, &BTreeMap::new()).unwrap();
     fs::write(root.path().join("site/index.html"), "other").unwrap();
-    let error = assemble(&[(lowered, Images::new())], None).unwrap_err();
+    let error = assemble(&[(lowered, Images::new())], None, None).unwrap_err();
     assert!(format!("{error:#}").contains("index.html changed while it was read"), "{error:#}");
 }
 
