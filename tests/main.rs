@@ -24,6 +24,7 @@ mod policy;
 mod provenance;
 mod refusals;
 mod registry;
+mod secrets;
 mod support;
 mod switch;
 mod third_party;

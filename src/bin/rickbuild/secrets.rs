@@ -105,11 +105,11 @@ pub(crate) struct Named {
     name: SecretName,
 }
 
+const IDENTITY: &str = "A file with a private key that decrypts, of SSH or of age; may be said more than once [default: $RICK_IDENTITY, or those that are there of ~/.config/rick/identity, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa]";
+
 #[derive(Args)]
 pub(crate) struct Identities {
-    /// A file with a private key that decrypts, of SSH or of age; may be said more than once [default: $RICK_IDENTITY, or those that are
-    /// there of ~/.config/rick/identity, ~/.ssh/id_ed25519 and ~/.ssh/id_rsa]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help = IDENTITY)]
     identity: Vec<PathBuf>,
 }
 

@@ -16,9 +16,10 @@ const VIM: &str = "-n -i NONE -c 'set nobackup nowritebackup noundofile'";
 pub(super) fn edit(file: &Path) -> Result<()> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
-    let quiet = if is_vim(&editor) { VIM } else { "" };
     // It may be given with arguments, so a shell reads it, as others do.
-    let script = format!("{editor} {quiet} \"$@\"");
+    let (program, arguments) = editor.trim().split_once(' ').unwrap_or((editor.trim(), ""));
+    let quiet = if is_vim(program) { VIM } else { "" };
+    let script = format!("{program} {quiet} {arguments} \"$@\"");
     let status = Command::new("sh").args(["-c", &script, "sh"]).arg(file).status();
     let status = status.with_context(|| format!("cannot start `{editor}`"))?;
     if !status.success() {
@@ -28,8 +29,7 @@ pub(super) fn edit(file: &Path) -> Result<()> {
 }
 
 /// The program is vim or a kin of it, by whatever name.
-fn is_vim(editor: &str) -> bool {
-    let Some(program) = editor.split_whitespace().next() else { return false };
+fn is_vim(program: &str) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&folders).map(|folder| folder.join(program));
     let found = places.into_iter().find_map(|path| fs::canonicalize(path).ok());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::audience::{Audience, audiences};
+use super::audience::{Audience, Difference, audiences};
 use super::folder::MAX_FILE;
 use super::header::{Header, Wrong};
 use super::scratch::Scratch;
@@ -92,7 +92,7 @@ impl<'a> Keeper<'a> {
             .read_to_end(&mut value)
             .context("cannot read standard input")?;
         self.write(name, &value)?;
-        if value.ends_with(b"\n") && value.iter().filter(|byte| **byte == b'\n').count() == 1 {
+        if value.strip_suffix(b"\n").is_some_and(|line| !line.contains(&b'\n')) {
             (self.tell)("note: the value ends with a line break, as it came: `printf %s` writes none");
         }
         Ok(())
@@ -153,7 +153,7 @@ impl<'a> Keeper<'a> {
             };
             let difference = match header {
                 Ok(header) => self.audience(&name).compare(header),
-                Err(Wrong::Binary) => super::audience::Difference::default(),
+                Err(Wrong::Binary) => Difference::default(),
                 Err(_) => {
                     wrong.push(format!("`{file}`"));
                     continue;
@@ -164,12 +164,8 @@ impl<'a> Keeper<'a> {
                 continue;
             }
             self.encrypt(&name, &self.read(&name, identities)?)?;
-            let came = difference.hosts.iter().map(ToString::to_string).chain(difference.operators);
-            let came: String = came.map(|who| format!("  + {who}")).collect();
-            let gone: String = difference.others.iter().map(|who| format!("  - {who}")).collect();
-            left |= !gone.is_empty();
-            let what = if came.is_empty() && gone.is_empty() { "  anew" } else { "" };
-            (self.tell)(&format!("{file}{what}{came}{gone}"));
+            left |= !difference.others.is_empty();
+            (self.tell)(&format!("{file}  {}", changes(&difference)));
             done += 1;
         }
         (self.tell)(&format!("{done} encrypted anew, {right} left as they were"));
@@ -252,4 +248,13 @@ impl<'a> Keeper<'a> {
         new.persist(&path).map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// Who came, and who left.
+fn changes(difference: &Difference) -> String {
+    let hosts = difference.hosts.iter().map(|host| format!("+ {host}"));
+    let operators = difference.operators.iter().map(|operator| format!("+ {operator}"));
+    let others = difference.others.iter().map(|other| format!("- {other}"));
+    let changes: Vec<String> = hosts.chain(operators).chain(others).collect();
+    if changes.is_empty() { "anew".to_owned() } else { changes.join("  ") }
 }

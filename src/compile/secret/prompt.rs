@@ -1,6 +1,6 @@
 //! A value that is typed, and not shown.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
@@ -35,8 +35,9 @@ fn ask_once(question: &str) -> Result<Vec<u8>> {
 /// Reads what is typed up to the end of the line; nothing if it is taken back.
 fn line(typed: &mut impl io::Read) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    for byte in typed.bytes() {
-        match byte? {
+    let mut byte = [0];
+    while typed.read(&mut byte)? > 0 {
+        match byte[0] {
             b'\r' | b'\n' => return Ok(Some(line)),
             // Ctrl-C and Ctrl-D.
             3 | 4 => return Ok(None),

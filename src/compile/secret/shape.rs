@@ -82,7 +82,7 @@ mod tests {
             assert_eq!(seen, shape.alphabet().iter().copied().collect());
             let mean = value.len() / shape.alphabet().len();
             for character in seen {
-                let count = value.iter().filter(|other| **other == character).count();
+                let count = value.split(|other| *other == character).count();
                 assert!((mean / 2..mean * 2).contains(&count), "{shape:?}: {count} of {mean}");
             }
         }
