@@ -26,6 +26,7 @@ mod provenance;
 mod readers;
 mod refusals;
 mod registry;
+mod secrets;
 mod signatures;
 mod support;
 mod switch;

@@ -83,6 +83,8 @@ pub struct Checked {
     pub operators: Vec<Recipient>,
     /// The files of its secrets.
     pub secrets: Folder,
+    /// What is wrong with these.
+    pub sealed: Vec<Finding>,
     /// The files of the source tree that they get.
     pub payloads: Payloads,
     known: Known,
@@ -112,10 +114,19 @@ pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Re
         checked.findings.extend(missing.map(|wanted| wanted.missing.clone()));
     }
     checked.findings.extend(lock_file.findings);
+    checked.findings.extend(checked.sealed.clone());
     Ok(checked)
 }
 
-/// The same but for what is wrong with the lock, or missing there.
+/// The same for who writes secrets. What is wrong with their files is apart, and nobody asks what the lock lacks.
+///
+/// # Errors
+/// As of [`check`].
+pub fn check_for_secrets(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Result<Checked> {
+    look(root, environment, cache, &LockFile::read(root)?)
+}
+
+/// The same but for what is wrong with the lock or with secrets, or missing there.
 fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -> anyhow::Result<Checked> {
     let known_of = |cache| known_of(cache, root, environment);
     // The evaluation is another process, which this one would wait for.
@@ -126,13 +137,13 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
     let evaluate::Outcome { mut evaluation, mut findings, complete } = outcome?;
     evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());
     let (mut hosts, mut operators, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut payloads, mut secrets) = (Payloads::default(), Folder::default());
+    let (mut payloads, mut secrets, mut sealed) = (Payloads::default(), Folder::default(), Vec::new());
     // Where a service could not be built, all that hangs on it would look wrong too.
     if complete {
         let checked = check::check(&evaluation, &lock.lock);
         let folder = evaluation.environment.parse().map(|name| Folder::read(root, &name));
         secrets = folder.unwrap_or_else(|_| Ok(Folder::default()))?;
-        findings.extend(check::sealed(&evaluation, &checked, &secrets));
+        sealed = check::sealed(&evaluation, &checked, &secrets);
         findings.extend(checked.findings);
         (hosts, operators, wanted) = (checked.hosts, checked.operators, checked.wanted);
         let (files, found) = find_payloads(root, &evaluation, &secrets, &known);
@@ -142,7 +153,7 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
     }
     let lock = lock.lock.clone();
     let Evaluation { sources, read, .. } = evaluation;
-    Ok(Checked { hosts, operators, secrets, payloads, known, lock, wanted, findings, sources, read })
+    Ok(Checked { hosts, operators, secrets, sealed, payloads, known, lock, wanted, findings, sources, read })
 }
 
 /// A compiled environment.

@@ -7,6 +7,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use rick::compile::fetch;
 use rick::registry::reference::{Reference, Version};
 
+use crate::secrets::{EXAMPLES, Secrets};
+
 pub(crate) const USAGE: &str = "rickbuild [OPTIONS] <ENVIRONMENT>
        rickbuild [OPTIONS] <COMMAND>";
 
@@ -23,6 +25,7 @@ Examples:
   rickbuild homelab --rebuild       see that each build makes the same again
   rickbuild check homelab           look for mistakes only
   rickbuild lock                    write into rick.lock which one everything from outside is
+  rickbuild secrets check homelab   print who can read which secret, and what is missing
   rickbuild show homelab            print what each host would get, file by file
   rickbuild options postgresql      print what a module can be told
   rickbuild publish homelab registry.example.org/homelab:stable
@@ -38,7 +41,8 @@ Exit codes:
   0   done
   1   the source has errors, or something cannot be built; nothing was written
   2   the command line is wrong
-  3   the network did not give what was asked for, a registry did not take what was sent, or a key did not sign
+  3   the network did not give what was asked for, a registry did not take what was sent, a key did not
+      sign, or a secret could not be read or written
   70  a bug of rick, or the machine failed (no space, no permission)")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -101,6 +105,12 @@ pub(crate) enum Command {
     /// Each change is said in a line: `+` new, `~` another, `-` gone because no environment wants it any more.
     #[command(after_help = LOCK_EXAMPLES)]
     Lock(LockArguments),
+    /// Write secrets into the source tree, encrypted to the hosts that need them and to the operators
+    #[command(after_help = EXAMPLES)]
+    Secrets {
+        #[command(subcommand)]
+        command: Secrets,
+    },
     /// Compile, and send to a registry what it lacks of that
     ///
     /// What the registry has is not sent again, a broken transfer goes on with the blob at which it broke, and the tag moves last. At the end

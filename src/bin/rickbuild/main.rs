@@ -4,6 +4,7 @@ mod cli;
 mod lock;
 mod publish;
 mod say;
+mod secrets;
 mod sign;
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -17,6 +18,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use rick::compile::evaluate::fence;
 use rick::compile::finding::Refused;
+use rick::compile::secret::scratch;
 use rick::compile::{self, Checked, Compiled, How, options};
 use rick::refusal::{Refusal, help_for};
 use rick::registry::Origin;
@@ -29,7 +31,7 @@ use sign::signer;
 
 /// The source has errors; nothing was written.
 const FINDINGS: u8 = 1;
-/// The network, or a program that asks it, did not give what was asked for, or did not take what was sent.
+/// The network, or a program, did not give what was asked for, or did not take what was sent.
 const REFUSED: u8 = 3;
 /// A bug of rick, or something that it did not expect of the machine.
 const BUG: u8 = 70;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "error: rickbuild has a bug: {panic}");
         std::process::exit(BUG.into());
     }));
-    if let Some(code) = evaluation_child() {
+    if let Some(code) = evaluation_child().or_else(removing_child) {
         return code;
     }
     let cli = Cli::parse();
@@ -74,6 +76,22 @@ fn evaluation_child() -> Option<ExitCode> {
     })
 }
 
+/// The work of the process that removes a folder in the end, if that is what this one was started for.
+fn removing_child() -> Option<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let [_, command, folder] = arguments.as_slice() else { return None };
+    if command != scratch::COMMAND {
+        return None;
+    }
+    Some(match scratch::serve(Path::new(folder)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(BUG)
+        }
+    })
+}
+
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Some(Command::Completions { shell, program }) => {
@@ -92,6 +110,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(say(cli, &checked.findings, &checked.sources))
         }
         Some(Command::Lock(arguments)) => lock::lock(cli, arguments),
+        Some(Command::Secrets { command }) => secrets::secrets(cli, command),
         Some(Command::Show { environment, host, json }) => {
             with_compiled(cli, environment, cli.build.serial, |_, compiled| {
                 let text = show(compiled, host.as_deref(), *json)?;

@@ -8,7 +8,7 @@ use super::super::secret::audience::{Audience, Difference, audiences};
 use super::super::secret::folder::Folder;
 use super::super::secret::header::Wrong;
 use super::super::secret::recipient::Recipient;
-use super::super::secret::{self, file_of, folder_of};
+use super::super::secret::{self, file_of, folder_of, name_of};
 use super::super::similar::did_you_mean;
 use super::super::source::{SourcePath, Span};
 use super::Outcome;
@@ -65,12 +65,6 @@ fn no_secret(environment: &str, file: &SourcePath, wrong: Wrong) -> Finding {
             .note(format!("the limit is {} KiB", secret::folder::MAX_FILE >> 10))
             .help("encrypt a key to it, and ship what is large as a file"),
     }
-}
-
-/// The secret that a file holds by its path.
-fn name_of(environment: &str, file: &SourcePath) -> Option<SecretName> {
-    let below = file.0.strip_prefix(&folder_of(environment).0)?.strip_prefix('/')?;
-    below.strip_suffix(".age")?.parse().ok()
 }
 
 /// All that a host lacks is one finding.

@@ -8,6 +8,9 @@ use super::recipient::{Mark, Recipient};
 use crate::bundle::names::{HostName, SecretName};
 use crate::compile::host::Host;
 
+/// Keys of which a header shows only how many they are.
+const OPAQUE: [Mark; 2] = [Mark::X25519, Mark::Plugin];
+
 /// Who is to read a secret of the source tree.
 #[derive(Clone, Debug, Default)]
 pub struct Audience<'a> {
@@ -71,20 +74,41 @@ impl Audience<'_> {
             operators: operators.collect(),
             others: others.into_iter().filter_map(|mark| Some(format!("`{}`", mark.of_ssh()?))).collect(),
         };
-        for (mark, one, many) in [
-            (Mark::X25519, "a key of age", "keys of age"),
-            (Mark::Plugin, "a key of a plugin", "keys of plugins"),
-        ] {
+        for mark in OPAQUE {
             let is = header.marks.iter().filter(|other| **other == mark).count();
             let should = self.keys_of(&mark);
-            let words = |number: usize| if number == 1 { one.to_owned() } else { format!("{number} {many}") };
             if is < should {
-                difference.operators.push(words(should - is));
+                difference.operators.push(mark.counted(should - is));
             } else if is > should {
-                difference.others.push(words(is - should));
+                difference.others.push(mark.counted(is - should));
             }
         }
         difference
+    }
+
+    /// The hosts' names.
+    pub fn hosts(&self) -> Vec<String> {
+        self.hosts.keys().map(ToString::to_string).collect()
+    }
+
+    /// All of it, in words.
+    pub fn readers(&self) -> Vec<String> {
+        self.hosts().into_iter().chain(self.operators.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Who can read a file, in words, if this is everybody who is known.
+    pub fn can_read(&self, header: &Header) -> Vec<String> {
+        let has = |key: &Recipient| key.is_ssh() && header.marks.contains(key.mark());
+        let hosts = self.hosts.iter().filter(|(_, key)| has(key)).map(|(name, _)| name.to_string());
+        let operators = self.operators.iter().filter(|key| has(key)).map(ToString::to_string);
+        let known: BTreeSet<&Mark> = self.recipients().map(Recipient::mark).collect();
+        let others = header.marks.iter().filter(|mark| !known.contains(mark)).filter_map(Mark::of_ssh);
+        let mut readers: Vec<String> = hosts.chain(operators).chain(others.map(str::to_owned)).collect();
+        for mark in OPAQUE {
+            let count = header.marks.iter().filter(|other| **other == mark).count();
+            readers.extend((count > 0).then(|| mark.counted(count)));
+        }
+        readers
     }
 
     fn recipients(&self) -> impl Iterator<Item = &Recipient> {

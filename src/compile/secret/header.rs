@@ -34,6 +34,20 @@ pub enum Wrong {
     Large,
 }
 
+/// What is wrong, in a few words.
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Clear => "NOT ENCRYPTED",
+            Self::Binary => "not armoured",
+            Self::Passphrase => "encrypted with a passphrase",
+            Self::Damaged => "damaged",
+            Self::Special => "no regular file",
+            Self::Large => "too large",
+        })
+    }
+}
+
 impl Header {
     /// Reads what a file of the source tree holds.
     ///

@@ -40,6 +40,16 @@ impl Mark {
             Self::X25519 | Self::Plugin => None,
         }
     }
+
+    /// So many of them, in words.
+    pub fn counted(&self, number: usize) -> String {
+        let (one, many) = match self {
+            Self::Ssh(_) => ("a key of SSH", "keys of SSH"),
+            Self::X25519 => ("a key of age", "keys of age"),
+            Self::Plugin => ("a key of a plugin", "keys of plugins"),
+        };
+        if number == 1 { one.to_owned() } else { format!("{number} {many}") }
+    }
 }
 
 impl Recipient {
