@@ -1,8 +1,11 @@
 //! The header of an age file: what it shows of those who can read the rest. Hostile text, so nothing in it is guessed.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use super::armour;
 use super::recipient::Mark;
-use super::{armour, base64};
 
 /// The first line, which is the format's version.
 const VERSION: &str = "age-encryption.org/v1";
@@ -110,10 +113,13 @@ impl<'a> Lines<'a> {
         loop {
             let line = self.next()?;
             if let Some(seal) = line.strip_prefix("--- ") {
-                return (base64::decode(seal)?.len() == 32).then_some(stanzas);
+                return (STANDARD_NO_PAD.decode(seal).ok()?.len() == 32).then_some(stanzas);
             }
             stanzas.push(stanza(line.strip_prefix("-> ")?)?);
-            while self.next().filter(|line| line.len() <= COLUMNS && base64::decode(line).is_some())?.len()
+            while self
+                .next()
+                .filter(|line| line.len() <= COLUMNS && STANDARD_NO_PAD.decode(line).is_ok())?
+                .len()
                 == COLUMNS
             {}
         }
@@ -126,7 +132,7 @@ fn stanza(line: &str) -> Option<Stanza> {
     if !words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic())) {
         return None;
     }
-    let tag = |tag: &str| base64::decode(tag).is_some_and(|tag| tag.len() == 4);
+    let tag = |tag: &str| STANDARD_NO_PAD.decode(tag).is_ok_and(|tag| tag.len() == 4);
     Some(match words.as_slice() {
         [kind @ "ssh-ed25519", of, _] | [kind @ "ssh-rsa", of] if tag(of) => {
             Stanza::Recipient(Mark::Ssh(format!("{kind} {of}")))

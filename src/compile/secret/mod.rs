@@ -7,8 +7,6 @@
 mod age;
 mod armour;
 pub mod audience;
-mod base64;
-mod bech32;
 mod editor;
 pub mod folder;
 pub mod header;

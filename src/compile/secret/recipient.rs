@@ -4,9 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use bech32::Bech32;
+use bech32::primitives::decode::CheckedHrpstring;
 use sha2::{Digest as _, Sha256};
-
-use super::{base64, bech32};
 
 /// age refuses shorter keys of RSA.
 const MIN_RSA_BITS: usize = 2048;
@@ -133,7 +135,7 @@ impl FromStr for Recipient {
 /// `TYPE BLOB COMMENT`, with the type already read.
 fn ssh(kind: &str, rest: &str) -> Result<Recipient, Refused> {
     let (text, comment) = rest.split_once(' ').unwrap_or((rest, ""));
-    let Some(blob) = base64::decode_padded(text) else {
+    let Ok(blob) = STANDARD.decode(text) else {
         return refused("what follows the type is no whole key", LINE);
     };
     let fields = fields(&blob).unwrap_or_default();
@@ -152,7 +154,7 @@ fn ssh(kind: &str, rest: &str) -> Result<Recipient, Refused> {
         }
         _ => return refused(format!("what follows `{kind}` is no key of that type"), LINE),
     }
-    let tag = base64::encode(&Sha256::digest(&blob)[..4]);
+    let tag = STANDARD_NO_PAD.encode(&Sha256::digest(&blob)[..4]);
     Ok(Recipient {
         key: format!("{kind} {text}"),
         comment: comment.trim().to_owned(),
@@ -180,9 +182,11 @@ fn bits(number: &[u8]) -> usize {
 }
 
 fn age(text: &str) -> Result<Recipient, Refused> {
-    let mark = match bech32::decode(text) {
-        Some(("age", key)) if key.len() == 32 => Mark::X25519,
-        Some((prefix, _)) if prefix.starts_with("age1") => Mark::Plugin,
+    // age writes no capitals, and takes none.
+    let whole = CheckedHrpstring::new::<Bech32>(text).ok().filter(|_| text == text.to_ascii_lowercase());
+    let mark = match whole.map(|whole| (whole.hrp(), whole.byte_iter().count())) {
+        Some((prefix, 32)) if prefix.as_str() == "age" => Mark::X25519,
+        Some((prefix, _)) if prefix.as_str().starts_with("age1") => Mark::Plugin,
         _ => {
             return refused(
                 "it is mistyped, or not whole: its checksum is wrong",
