@@ -94,7 +94,7 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// The texts that the findings point into.
     pub sources: Sources,
-    /// The digest of each file of the source tree that was read so far: those in Starlark, and those whose text modules take.
+    /// The digest of each file of the source tree that was read so far: those in Starlark, those whose text modules take, and those of secrets.
     pub read: BTreeMap<SourcePath, Digest>,
 }
 
@@ -150,7 +150,8 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
         payloads = files;
     }
     let lock = lock.lock.clone();
-    let Evaluation { sources, read, .. } = evaluation;
+    let Evaluation { sources, mut read, .. } = evaluation;
+    read.extend(std::mem::take(&mut secrets.read));
     Ok(Checked { hosts, operators, secrets, sealed, payloads, known, lock, wanted, findings, sources, read })
 }
 
