@@ -119,7 +119,7 @@ pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Re
 /// The same for who writes secrets. What is wrong with their files is apart, and nobody asks what the lock lacks.
 ///
 /// # Errors
-/// As of [`check`].
+/// As of [`check()`].
 pub fn check_for_secrets(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Result<Checked> {
     look(root, environment, cache, &LockFile::read(root)?)
 }
