@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::require_programs;
 use crate::support::source::{self, Tree};
+use crate::support::{require_programs, require_root};
 
 const WRONG: Option<i32> = Some(1);
 const USAGE: Option<i32> = Some(2);
@@ -579,6 +579,82 @@ token   box         -                                missing
         table.contains("not for box, other; not for `alice`, a key of age; also for `ssh-ed25519 "),
         "{table}"
     );
+}
+
+/// A plugin of age, as one for a hardware key is: it speaks the protocol, and its "key" turns bytes around.
+const PLUGIN: &str = r#"#!/usr/bin/python3
+import base64, sys
+
+def say(*words, body=b""):
+    text = base64.b64encode(body).decode().rstrip("=")
+    lines = [text[start:start + 64] for start in range(0, len(text) + 1, 64)]
+    sys.stdout.write("-> " + " ".join(words) + "\n" + "\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+def hear():
+    words, text = sys.stdin.readline()[3:].split(), ""
+    while True:
+        line = sys.stdin.readline().rstrip("\n")
+        text += line
+        if len(line) < 64:
+            return words, base64.b64decode(text + "=" * (-len(text) % 4))
+
+heard = []
+while not heard or heard[-1][0][0] != "done":
+    heard.append(hear())
+for words, body in heard:
+    if words[0] == "wrap-file-key":
+        say("recipient-stanza", "0", "stick", "turned", body=body[::-1])
+        hear()
+    if words[0] == "recipient-stanza" and words[2] == "stick":
+        say("file-key", words[1], body=body[::-1])
+        hear()
+say("done")
+"#;
+
+#[test]
+fn keys_that_a_plugin_knows_are_operators_too() {
+    require_programs!("age", "python3");
+    let (lab, programs) = (Lab::new(&USUAL), tempfile::tempdir().unwrap());
+    let plugin = programs.path().join("age-plugin-stick");
+    fs::write(&plugin, PLUGIN).unwrap();
+    fs::set_permissions(&plugin, Permissions::from_mode(0o755)).unwrap();
+    lab.tree.edit("environments/case.star", "operators = [", "operators = [\"age1stick1dahx2al8xrd\", ");
+    let with_plugin = |arguments: &[&str]| {
+        let mut command = lab.secrets(arguments);
+        command.env("PATH", format!("/usr/bin:/bin:{}", programs.path().display()));
+        command
+    };
+    fed(with_plugin(&["set", "case", "db"]), b"on a stick").has(Some(0), "age1stick1");
+    fed(with_plugin(&["set", "case", "token"]), b"x").has(Some(0), "new");
+    let (code, table) = lab.check();
+    assert!(code == Some(0) && table.contains("a key of age, a key of a plugin"), "{table}");
+    fs::write(lab.private("stick"), "AGE-PLUGIN-STICK-1DAHX2Z66HJ6\n").unwrap();
+    let rekey = with_plugin(&["rekey", "case", "db", "--all", "-i", &lab.private("stick")]);
+    fed(rekey, b"").has(Some(0), "db.age  anew");
+    assert_eq!(lab.reads("box", "db").unwrap(), b"on a stick");
+    // It must be there for encrypting as well.
+    lab.set("db", b"x").has(REFUSED, "cannot encrypt secrets/case/db.age");
+    lab.declare(&USUAL);
+    assert!(lab.check().1.contains("also for a key of a plugin"));
+}
+
+#[test]
+fn where_no_folder_is_in_memory_nothing_is_decrypted() {
+    require_programs!("age");
+    require_root!();
+    let lab = Lab::new(&USUAL);
+    lab.set("db", KNOWN.as_bytes()).has(Some(0), "");
+    let call = lab.edit("db", "echo x > \"$1\"");
+    // A folder of a disk in the place of the one in memory, for this process alone.
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut command = lab.command("unshare");
+    command.args(["--mount", "sh", "-euc", "mount --bind \"$0\" /dev/shm; exec \"$@\""]).arg(disk.path());
+    command.arg(call.get_program()).args(call.get_args()).env("EDITOR", lab.private("editor"));
+    command.env("XDG_RUNTIME_DIR", disk.path());
+    said(&mut command).has(REFUSED, "no place in memory");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+    assert_eq!(lab.reads("box", "db").unwrap(), KNOWN.as_bytes());
 }
 
 #[test]

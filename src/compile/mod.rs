@@ -96,7 +96,7 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// The texts that the findings point into.
     pub sources: Sources,
-    /// The digest of each file of the source tree that was read so far: those in Starlark, and those whose text modules take.
+    /// The digest of each file of the source tree that was read so far: those in Starlark, those whose text modules take, and those of secrets.
     pub read: BTreeMap<SourcePath, Digest>,
 }
 
@@ -121,7 +121,7 @@ pub fn check(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Re
 /// The same for who writes secrets. What is wrong with their files is apart, and nobody asks what the lock lacks.
 ///
 /// # Errors
-/// As of [`check`].
+/// As of [`check()`].
 pub fn check_for_secrets(root: &Path, environment: &str, cache: Option<&Path>) -> anyhow::Result<Checked> {
     look(root, environment, cache, &LockFile::read(root)?)
 }
@@ -152,7 +152,8 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
         payloads = files;
     }
     let lock = lock.lock.clone();
-    let Evaluation { sources, read, .. } = evaluation;
+    let Evaluation { sources, mut read, .. } = evaluation;
+    read.extend(std::mem::take(&mut secrets.read));
     Ok(Checked { hosts, operators, secrets, sealed, payloads, known, lock, wanted, findings, sources, read })
 }
 

@@ -19,12 +19,12 @@ pub(super) fn check(evaluation: &Evaluation, checked: &Outcome, folder: &Folder)
     let environment = evaluation.environment.as_str();
     let mut findings = Vec::new();
     let audiences = audiences(&checked.hosts, &checked.operators);
-    for (file, wrong) in folder.0.iter().filter_map(|(file, read)| Some((file, read.as_ref().err()?))) {
+    for (file, wrong) in folder.files.iter().filter_map(|(file, read)| Some((file, read.as_ref().err()?))) {
         findings.push(no_secret(environment, file, *wrong));
     }
     missing(evaluation, checked, folder, &mut findings);
     let needed: BTreeSet<SourcePath> = audiences.keys().map(|name| file_of(environment, name)).collect();
-    let files: Vec<&SourcePath> = folder.0.keys().filter(|file| folder.holds(file)).collect();
+    let files: Vec<&SourcePath> = folder.files.keys().filter(|file| folder.holds(file)).collect();
     for file in files.iter().filter(|file| !needed.contains(file)) {
         findings.push(not_needed(evaluation, checked, file, &audiences));
     }
@@ -71,7 +71,7 @@ fn no_secret(environment: &str, file: &SourcePath, wrong: Wrong) -> Finding {
 fn missing(evaluation: &Evaluation, checked: &Outcome, folder: &Folder, findings: &mut Vec<Finding>) {
     let environment = &evaluation.environment;
     for host in &checked.hosts {
-        let absent = |file: &SourcePath| !folder.0.contains_key(file);
+        let absent = |file: &SourcePath| !folder.files.contains_key(file);
         let missing: Vec<_> =
             host.secrets.iter().filter(|(_, secret)| secret.file.as_ref().is_some_and(absent)).collect();
         let stated = evaluation.hosts.iter().find(|stated| stated.name == host.name.as_str());
@@ -159,7 +159,7 @@ fn recipients(
     let differences: BTreeMap<&SecretName, Difference> = audiences
         .iter()
         .filter_map(|(name, audience)| {
-            let header = folder.0.get(&file_of(environment, name))?.as_ref().ok()?;
+            let header = folder.files.get(&file_of(environment, name))?.as_ref().ok()?;
             Some((*name, audience.compare(header)))
         })
         .collect();

@@ -147,6 +147,8 @@ fn stanza(line: &str) -> Option<Stanza> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SHARE: &str = "zKJGtLTePannewlp1kZUhlQgAlptP9tECYjgl/9X5G0";
@@ -196,6 +198,20 @@ mod tests {
         let whole = file(&good);
         for end in 0..whole.len() {
             assert_eq!(Header::parse(&whole[..end]), Err(Wrong::Damaged), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_is_too_strange_to_be_read(place in 0_usize..300, with in proptest::collection::vec(any::<u8>(), 0..4)) {
+            let mut strange = file(&format!("-> ssh-ed25519 ea2yxA {SHARE}\n{BODY}\n-> X25519 {SHARE}\n{BODY}\n"));
+            let place = place.min(strange.len());
+            let end = strange.len().min(place + with.len());
+            strange.splice(place..end, with.clone());
+            // What is a header still has as many recipients at most.
+            prop_assert!(Header::parse(&strange).map_or(0, |header| header.marks.len()) <= 2);
+            let _ = Header::of(&with);
+            let _ = Header::of(&[b"-----BEGIN AGE ENCRYPTED FILE-----\n", with.as_slice()].concat());
         }
     }
 

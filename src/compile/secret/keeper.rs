@@ -54,7 +54,7 @@ impl<'a> Keeper<'a> {
         tell: &'a dyn Fn(&str),
     ) -> Result<Self> {
         for folder in [SourcePath(FOLDER.to_owned()), folder_of(environment)] {
-            if checked.secrets.0.contains_key(&folder) {
+            if checked.secrets.files.contains_key(&folder) {
                 refuse!("`{folder}` is no folder: it could lead out of the source tree");
             }
         }
@@ -103,7 +103,7 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// One of them is there, and `replace` is not said: then none is written. Otherwise as of [`Self::set`].
     pub fn generate(&self, names: &[SecretName], shape: Shape, length: usize, replace: bool) -> Result<()> {
-        let there = |name: &&SecretName| self.checked.secrets.0.contains_key(&self.file(name));
+        let there = |name: &&SecretName| self.checked.secrets.files.contains_key(&self.file(name));
         if let (Some(name), false) = (names.iter().find(there), replace) {
             let refusal =
                 Refusal::new(format!("`{}` is there already, so nothing is written", self.file(name)));
@@ -114,7 +114,7 @@ impl<'a> Keeper<'a> {
 
     /// The secrets that hosts need and that are not there.
     pub fn missing(&self) -> Vec<SecretName> {
-        let missing = |name: &&&SecretName| !self.checked.secrets.0.contains_key(&self.file(name));
+        let missing = |name: &&&SecretName| !self.checked.secrets.files.contains_key(&self.file(name));
         self.audiences.keys().filter(missing).map(|name| (*name).clone()).collect()
     }
 
@@ -124,7 +124,7 @@ impl<'a> Keeper<'a> {
     /// As of [`Self::set`]; none of these private keys opens the file, or the editor fails.
     pub fn edit(&self, name: &SecretName, identities: &[PathBuf]) -> Result<()> {
         let scratch = Scratch::new()?;
-        let there = self.checked.secrets.0.contains_key(&self.file(name));
+        let there = self.checked.secrets.files.contains_key(&self.file(name));
         let before = if there { self.read(name, identities)? } else { Vec::new() };
         let path = scratch.path().join(name.as_str());
         durable::write_new(&path, &before, 0o600)?;
@@ -146,7 +146,7 @@ impl<'a> Keeper<'a> {
     /// At the first file that no private key opens; those before it are done. At the end, if there are files that hold no secret.
     pub fn rekey(&self, anew: Anew<'_>, identities: &[PathBuf]) -> Result<()> {
         let (mut done, mut right, mut left, mut wrong) = (0, 0, false, Vec::new());
-        for (file, header) in &self.checked.secrets.0 {
+        for (file, header) in &self.checked.secrets.files {
             let name = name_of(self.environment, file);
             let Some(name) = name.filter(|name| anew.names.is_empty() || anew.names.contains(name)) else {
                 continue;
@@ -194,7 +194,7 @@ impl<'a> Keeper<'a> {
 
     fn read(&self, name: &SecretName, identities: &[PathBuf]) -> Result<Vec<u8>> {
         let file = self.file(name);
-        match self.checked.secrets.0.get(&file) {
+        match self.checked.secrets.files.get(&file) {
             Some(Ok(_) | Err(Wrong::Binary)) => {}
             _ => refuse!("`{file}` is no age file: see `rickbuild secrets check {}`", self.environment),
         }
@@ -204,7 +204,7 @@ impl<'a> Keeper<'a> {
 
     fn write(&self, name: &SecretName, value: &[u8]) -> Result<()> {
         let file = self.file(name);
-        let what = if self.checked.secrets.0.contains_key(&file) { "replaced" } else { "new" };
+        let what = if self.checked.secrets.files.contains_key(&file) { "replaced" } else { "new" };
         self.encrypt(name, value)?;
         (self.tell)(&format!("{file}  {what}, for {}", self.audience(name).readers().join(", ")));
         Ok(())

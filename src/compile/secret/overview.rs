@@ -29,7 +29,7 @@ pub struct Row {
 pub fn rows(environment: &str, checked: &Checked) -> Vec<Row> {
     let audiences = audiences(&checked.hosts, &checked.operators);
     let needed = audiences.keys().map(|name| file_of(environment, name));
-    let files: BTreeSet<SourcePath> = needed.chain(checked.secrets.0.keys().cloned()).collect();
+    let files: BTreeSet<SourcePath> = needed.chain(checked.secrets.files.keys().cloned()).collect();
     let everybody = Audience {
         hosts: checked.hosts.iter().filter_map(|host| Some((&host.name, host.ssh_key.as_ref()?))).collect(),
         operators: &checked.operators,
@@ -37,7 +37,7 @@ pub fn rows(environment: &str, checked: &Checked) -> Vec<Row> {
     let row = |file: SourcePath| {
         let name = name_of(environment, &file);
         let audience = name.as_ref().and_then(|name| audiences.get(name));
-        let read = checked.secrets.0.get(&file);
+        let read = checked.secrets.files.get(&file);
         let header = read.and_then(|read| read.as_ref().ok());
         Row {
             needed_by: audience.map_or_else(Vec::new, Audience::hosts),
