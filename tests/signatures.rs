@@ -399,6 +399,8 @@ fn a_signature_is_one_of_this_build_for_this_host() {
     let file = signature(&scene.key, "file", manifest_of(&bundle, NAME));
     scene.refused(&with_signatures(&bundle, &file), "for something else");
     scene.refused(&with_signatures(&bundle, &file), "for `file`");
+    let hostile = signature(&scene.key, &"expired\u{1b}[2J".repeat(500), manifest_of(&bundle, NAME));
+    scene.refused(&with_signatures(&bundle, &hostile), "for `expired\\u{1b}[2Jexpired");
 }
 
 /// Where the manifest of a host stands.

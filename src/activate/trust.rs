@@ -137,7 +137,8 @@ impl Judge<'_> {
             return Err(damaged.help("copy the bundle again, or sign it again"));
         };
         if namespace != NAMESPACE {
-            return Err(not_good(&key, &format!("for `{}`", namespace.escape_debug())));
+            let namespace: String = namespace.escape_debug().take(60).collect();
+            return Err(not_good(&key, &format!("for `{namespace}`")));
         }
         let file = spooled(armored.as_bytes())?;
         let found = self.ask("find-principals", &file, &[])?;
@@ -158,7 +159,7 @@ impl Judge<'_> {
         let mut command = Command::new("timeout");
         command.args([PATIENCE, "ssh-keygen", "-Y", what, "-f"]).arg(self.signers);
         // Times without a zone are the host's, whoever calls.
-        command.args(["-s", &by_path(signature)]).args(more).env("LC_ALL", "C").env_remove("TZ");
+        command.args(["-s", &by_path(signature)]).args(more).env("LC_ALL", "C").env("TZ", ":/etc/localtime");
         let manifest = File::open(by_path(&self.manifest)).map_err(cannot)?;
         let output = command.stdin(manifest).output().map_err(cannot)?;
         match output.status.code() {
@@ -175,6 +176,11 @@ impl Judge<'_> {
 /// What is wrong with a signature by a key, by the words of ssh-keygen.
 fn not_good(key: &str, why: &str) -> Refusal {
     let cases = [
+        (
+            "for `",
+            "for something else",
+            "sign it with `rickbuild sign`, or with `ssh-keygen -Y sign -n rick-bundle`",
+        ),
         (
             "expired",
             "with a key that has expired",
@@ -194,11 +200,6 @@ fn not_good(key: &str, why: &str) -> Refusal {
             "not permitted",
             "with a key that this host does not trust with bundles",
             "if it is to be, its line in /etc/rick/allowed_signers says `namespaces=\"rick-bundle\"`",
-        ),
-        (
-            "for `",
-            "for something else",
-            "sign it with `rickbuild sign`, or with `ssh-keygen -Y sign -n rick-bundle`",
         ),
         (
             "",
@@ -222,7 +223,10 @@ fn said(bytes: &[u8]) -> String {
 
 /// A file in memory that holds this.
 fn spooled(bytes: &[u8]) -> Result<File, Refusal> {
-    let memory = memfd_create("rick", MemfdFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
+    let memory = |flags| memfd_create("rick", MemfdFlags::CLOEXEC | flags);
+    // Some hosts refuse memory that could be executed, and before Linux 6.3 none knows how to say that it is not.
+    let memory = memory(MemfdFlags::NOEXEC_SEAL).or_else(|_| memory(MemfdFlags::empty()));
+    let memory = memory.map_err(|error| cannot(error.into()))?;
     let mut file = File::from(memory);
     file.write_all(bytes).map_err(cannot)?;
     Ok(file)
