@@ -11,6 +11,7 @@ mod crash;
 mod docs;
 mod errors;
 mod forward_auth;
+mod fuzz;
 mod hand_made;
 mod homelab;
 mod hosts;
