@@ -33,4 +33,5 @@ mod third_party;
 mod tools;
 mod transaction;
 mod try_out;
+mod units;
 mod workflows;
