@@ -33,6 +33,9 @@ pub struct Realised<'a> {
 /// for dry runs, and for trying whether all can be written.
 const NOT_YET: u32 = u32::MAX - 1;
 
+/// How deep directories may name one another. Each level takes some of the stack.
+const MAX_DEPTH: usize = 64;
+
 /// Replaces all tokens.
 pub fn realise<'a>(texts: &'a Texts, manifest: &'a HostManifest, ids: &'a Ids) -> Result<Realised<'a>> {
     let mut realiser = Realiser {
@@ -70,6 +73,11 @@ impl<'a> Realiser<'a> {
         }
         if self.open.contains(name) {
             return Err(Refusal::new(format!("the configuration directory `{name}` names itself")));
+        }
+        if self.open.len() == MAX_DEPTH {
+            return Err(Refusal::new(format!(
+                "configuration directories name one another more than {MAX_DEPTH} deep, `{name}` at last"
+            )));
         }
         self.open.push(name.clone());
         let paths = self.paths.get(name).cloned().unwrap_or_default();
@@ -197,6 +205,23 @@ mod tests {
         let ring =
             Build::new("h").text("objects/a/x", "@rick(object:b)").text("objects/b/x", "@rick(object:a)");
         assert!(done(&ring).unwrap_err().to_string().contains("names itself"));
+    }
+
+    #[test]
+    fn however_long_a_chain_of_objects_is_the_stack_bears_it() {
+        let chain = |length: usize| {
+            (0..length).fold(Build::new("h"), |build, at| {
+                build.text(&format!("objects/o{at:06}/x"), &format!("@rick(object:o{:06})", at + 1))
+            })
+        };
+        let with_end = |length: usize| chain(length).text(&format!("objects/o{length:06}/x"), "end");
+        assert!(done(&with_end(MAX_DEPTH - 1)).is_ok());
+        for length in [MAX_DEPTH, 20_000] {
+            let said = done(&with_end(length)).unwrap_err().to_string();
+            assert!(said.contains("name one another more than 64 deep"), "{said:.200}");
+            // Each level says where it was.
+            assert!(said.len() < 10_000, "{}", said.len());
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub const MAX_LAYOUT: u64 = 4 << 10;
 pub const MAX_DOCUMENT: u64 = 4 << 20;
 /// The largest host layer, packed.
 pub const MAX_HOST_LAYER: u64 = 256 << 20;
+/// The most blobs that a bundle may name. Each takes some memory.
+pub const MAX_BLOBS: usize = 1 << 16;
 /// The largest blob of an image.
 pub const MAX_IMAGE_BLOB: u64 = 8 << 30;
 
@@ -244,6 +246,9 @@ impl<'a, R: Read> Receiver<'a, R> {
         let limit = limit_of(kind);
         if blob.size > limit {
             refuse!("blob {} has {} bytes, and at most {limit} are allowed", blob.digest, blob.size);
+        }
+        if self.listed.len() == MAX_BLOBS && !self.listed.contains_key(&blob.digest) {
+            refuse!("the bundle names more than {MAX_BLOBS} blobs");
         }
         let new = Listed { kind, size: blob.size, wanted, seen: false };
         let listed = self.listed.entry(blob.digest).or_insert(new);

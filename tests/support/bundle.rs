@@ -209,7 +209,7 @@ fn mend_all<'a>(values: impl Iterator<Item = &'a mut Value>, old: &str, new: &st
     values.filter_map(|value| mend(value, old, new, size).then_some(())).count() > 0
 }
 
-fn unpack(bytes: &[u8]) -> Vec<Entry> {
+pub(crate) fn unpack(bytes: &[u8]) -> Vec<Entry> {
     let mut reader = Reader::new(bytes);
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
