@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Activation;
 use super::report::Report;
+use super::state::State;
 use crate::bundle::signature::{self, MAX_BYTES, MAX_SIGNATURES, NAMESPACE, Signature};
 use crate::refusal::Refusal;
 
@@ -70,15 +71,16 @@ impl Verdict {
 impl Activation<'_> {
     /// Whose builds this host takes, in this run.
     pub(super) fn trust(&self) -> Trust {
-        Trust {
-            signers: self.state.on_host(SIGNERS),
-            required: self.host.is_running(),
-            allow_unsigned: self.allow_unsigned,
-        }
+        Trust::on(&self.state, self.host.is_running(), self.allow_unsigned)
     }
 }
 
 impl Trust {
+    /// Whose builds the host of `state` takes. Where it names nobody, it takes none if that is `required`, and all otherwise.
+    pub fn on(state: &State, required: bool, allow_unsigned: bool) -> Self {
+        Self { signers: state.on_host(SIGNERS), required, allow_unsigned }
+    }
+
     /// Who answers for a manifest, with these signatures if there are any; a refusal if that will not do.
     pub fn judge(&self, manifest: &[u8], signatures: Option<&str>) -> Result<Verdict> {
         let signers = &self.signers;

@@ -30,7 +30,7 @@ fn judge(bundle: &[u8], place: &Path) -> bool {
     let state = State::new(&place.join("host"));
     let names = HostNames::given(&"box".parse().expect("this is a name"));
     // What nobody has to sign goes deepest.
-    let trust = Trust { state: &state, required: false, allow_unsigned: false };
+    let trust = Trust::on(&state, false, false);
     let receive = |keep, partial| receive(bundle, &state, &names, &trust, keep, None, partial);
     let looked_at = receive(false, false);
     assert!(files_below(place).is_empty(), "what is only looked at is written");
