@@ -8,8 +8,11 @@ use crate::support::lab::{activate, describe, done, host, is_well, item, lives, 
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
-/// Who reads which secret: `a` as a file of its own, `b` as environment, `c` as a credential; `d` reads none.
-const UNITS: [&str; 4] = ["a.service", "b.service", "c.service", "d.service"];
+/// Who reads which secret: `a` as a file of its own, `b` as environment, `c` as a credential, `e` as what `modules/secrets` makes of one; `d`
+/// reads none.
+const UNITS: [&str; 5] = ["a.service", "b.service", "c.service", "d.service", "e.service"];
+/// What is restarted for those who read the one that changes; that takes `e` along.
+const READERS: [&str; 3] = ["restart a.service", "restart c.service", "restart rick-secrets-lab.service"];
 
 #[test]
 fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
@@ -28,12 +31,12 @@ fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
     let before = lives(&host, &["b.service", "d.service"]);
     encrypt(&tree, "key", SECOND, &key);
     let told = activate(&host, &tree, "lab");
-    assert_eq!(done(&told), ["restart a.service", "restart c.service"], "{told}");
+    assert_eq!(done(&told), READERS, "{told}");
     all_read(&host, SECOND);
     assert_eq!(lives(&host, &["b.service", "d.service"]), before);
     assert_eq!(in_memory(&host), 3, "the one before is kept for the way back");
     let back = host.ok(&["rick-activate", "--settle=0", "rollback"]);
-    assert_eq!(done(&back), ["restart a.service", "restart c.service"]);
+    assert_eq!(done(&back), READERS);
     all_read(&host, FIRST);
     activate(&host, &tree, "lab");
 
@@ -43,7 +46,7 @@ fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
     assert_eq!(in_memory(&host), 2);
     host.sh("rm -rf /run/rick/secrets/*");
     assert!(host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]).contains("decrypt"));
-    host.ok(&["systemctl", "restart", "a.service", "c.service"]);
+    host.ok(&["systemctl", "restart", "a.service", "c.service", "rick-secrets-lab.service"]);
     all_read(&host, SECOND);
 
     a_secret_for_somebody_else_is_refused_before_anything_is_touched(&host, &tree);
@@ -105,7 +108,25 @@ fn tree_for(host: &Host, os: &str) -> Tree {
 "#;
     let c = unit("c", &format!("LoadCredentialEncrypted=key\n{}", read("%d/key", "c")));
     let stated = "        user(\"app\", description = \"An application\"),\n        secret(\"key\"),\n        secret(\"settings\"),\n";
-    describe(&tree, &[stated, a_and_b, &c, &unit("d", "")].concat());
+    let e = r#"    ] + keys.nouns + [
+        unit("e.service", {
+            "Unit": {"Requires": keys.unit, "After": keys.unit},
+            "Service": {
+                "Type": "exec",
+                "User": "app",
+                "RuntimeDirectory": "e",
+                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", keys.paths["key"], "/run/e/seen"),
+                "ExecStart": command("/bin/sleep", "infinity"),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+"#;
+    describe(&tree, &[stated, a_and_b, &c, &unit("d", ""), e].concat());
+    tree.edit(
+        "modules/lab/lab.star",
+        "def _build(ctx):\n",
+        "load(\"//modules/secrets\", \"secrets\")\n\ndef _build(ctx):\n    keys = secrets(ctx, user = \"app\", names = [\"key\"])\n",
+    );
     tree
 }
 
@@ -132,10 +153,11 @@ fn all_read(host: &Host, key: &str) {
     assert_eq!(host.ok(&["cat", "/run/a/seen"]), key);
     assert_eq!(host.ok(&["cat", "/run/b/seen"]), SETTING);
     assert_eq!(host.ok(&["cat", "/run/c/seen"]), key);
+    assert_eq!(host.ok(&["cat", "/run/e/seen"]), key);
 }
 
 fn a_file_is_for_its_reader_alone(host: &Host) {
-    let files = host.sh("cd /run/rick/secrets && find . -type f -printf '%m %u %g %f\\n' | sort");
+    let files = host.sh("cd /run/rick/secrets && find . -regextype posix-extended -regex '[.]/[0-9a-f]{64}/.*' -type f -printf '%m %u %g %f\\n' | sort");
     assert_eq!(files, "400 app root app.root.400\n400 root root root.root.400\n400 root root root.root.400");
     assert_eq!(host.sh("stat -f -c %T /run/rick/secrets; stat -c %a /run/rick/secrets"), "tmpfs\n711");
     for script in [
@@ -193,7 +215,7 @@ fn killed_while_it_decrypts(host: &Host, tree: &Tree, key: &str) {
         );
         host.sh(&script);
         host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
-        host.sh("systemctl reset-failed; systemctl restart a.service b.service c.service");
+        host.sh("systemctl reset-failed; systemctl restart a.service b.service c.service rick-secrets-lab.service");
         all_read(host, SECOND);
     }
 }
