@@ -70,6 +70,19 @@ pub fn help_for(error: &anyhow::Error) -> Vec<String> {
     lines
 }
 
+/// A text for a terminal, which must obey nothing that stands in a bundle: control characters are shown, but for breaks and tabs.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() && !matches!(char, '\n' | '\t') {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
 /// Ends the function with a [`Refusal`], as `bail!` does with a plain text.
 macro_rules! refuse {
     ($($arg:tt)*) => {

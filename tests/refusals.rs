@@ -15,7 +15,7 @@ use rick::bundle::manifest::FORMAT;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::bundle::{Bundle, Entry, HostPart};
+use crate::support::bundle::{Bundle, Entry, HostPart, path_of};
 use crate::support::require_root;
 use crate::support::root::{self, NAME, activate, activator, differences, everything_below, ok};
 
@@ -354,6 +354,266 @@ fn an_entry_of_a_hosts_layer_leads_nowhere() {
             "error: the files of the host layer have more than 268435456 bytes\n",
         ),
     ]);
+}
+
+/// Everything that some reader of archives takes for something, and ours for nothing.
+#[test]
+fn an_archive_holds_regular_files_and_no_other_type() {
+    let scene = Scene::set();
+    let kinds = [
+        (b'\0', "of the unknown type 0x00"),
+        (b'1', "a hard link"),
+        (b'2', "a symbolic link"),
+        (b'3', "a device"),
+        (b'4', "a device"),
+        (b'5', "a directory"),
+        (b'6', "a pipe"),
+        (b'7', "of the unknown type 0x37"),
+        (b'D', "of the unknown type 0x44"),
+        (b'K', "a GNU record"),
+        (b'L', "a GNU record"),
+        (b'M', "of the unknown type 0x4d"),
+        (b'S', "a GNU record"),
+        (b'V', "of the unknown type 0x56"),
+        (b'g', "a pax record"),
+        (b'x', "a pax record"),
+    ];
+    for (kind, what) in kinds {
+        let entry = Entry::special("units/a.service", kind);
+        let expected = format!(
+            "entry `units/a.service` of the archive is refused: it is {what}, and a bundle holds regular files only\n"
+        );
+        let outer = scene.refused(&scene.with(|all| all.insert(2, entry.clone())));
+        assert_eq!(outer, format!("error: {expected}"));
+        let inner = scene.refused(&scene.with_layer(|files| files.insert(0, entry)));
+        assert_eq!(inner, format!("error: the host layer of the bundle is refused: {expected}"));
+    }
+    scene.end();
+}
+
+#[test]
+fn a_header_says_what_it_says_in_one_way() {
+    let scene = Scene::set();
+    let header = |at: usize, bytes: &[u8]| {
+        let mut bundle = scene.next.bytes();
+        bundle[at..at + bytes.len()].copy_from_slice(bytes);
+        bundle[148..156].fill(b' ');
+        let sum: u32 = bundle[..512].iter().map(|&byte| u32::from(byte)).sum();
+        bundle[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        bundle
+    };
+    let refused = "error: entry `oci-layout` of the archive is refused:";
+    scene.judge(&[
+        (
+            "the header of GNU tar",
+            header(257, b"ustar  \0"),
+            "error: this is no bundle: it is not a USTAR archive (is it compressed?)\n",
+        ),
+        ("a size in binary", header(124, &[0x80; 12]), &format!("{refused} its size is not a number\n")),
+        ("a negative size", header(124, b"-0000000001\0"), &format!("{refused} its size is not a number\n")),
+        ("a negative mode", header(100, &[0xff; 8]), &format!("{refused} its mode is not a number\n")),
+        (
+            "a file for everybody to write",
+            header(100, b"0000666\0"),
+            &format!("{refused} its mode is neither 0644 nor 0755\n"),
+        ),
+        (
+            "a path that a terminal would obey",
+            header(0, b"\x1b[2J\0"),
+            "error: entry `\\u{1b}[2J` of the archive is refused: `\\u{1b}[2J` is not a path inside a bundle: it contains a control character\n",
+        ),
+        (
+            "a path of more than 100 bytes in a piece",
+            header(345, &[b'a'; 155]),
+            &format!(
+                "error: entry `{0}/oci-layout` of the archive is refused: `{1}…` is not a path inside a bundle: it has a component of more than 100 bytes\n",
+                "a".repeat(155),
+                "a".repeat(80)
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn rights_that_a_service_could_take_are_refused() {
+    let scene = Scene::set();
+    let refused = "error: the host layer of the bundle is refused: entry `units/app.service` of the archive is refused: its mode is neither 0644 nor 0755\n";
+    let mode = |mode: u32| {
+        scene.with_layer(move |files| {
+            files.iter_mut().find(|file| file.path == "units/app.service").unwrap().mode = mode;
+        })
+    };
+    scene.judge(&[
+        ("set-user-id", mode(0o4755), refused),
+        ("set-group-id", mode(0o2755), refused),
+        ("sticky", mode(0o1755), refused),
+        ("for everybody to write", mode(0o666), refused),
+        (
+            "a manifest that wants it",
+            scene.with_manifest(|manifest| manifest["files"]["units/app.service"]["mode"] = 0o4755.into()),
+            "error: `units/app.service` has mode 4755, and 644 and 755 are allowed\n",
+        ),
+    ]);
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_goes_off() {
+    let scene = Scene::set();
+    let page = |size: usize| {
+        scene.with_layer(|files| {
+            let page = files.iter_mut().find(|file| file.path == "objects/app/page").unwrap();
+            *page = Entry::file("objects/app/page", &vec![0; size]);
+        })
+    };
+    let zeros = "this is no bundle: more than 65536 bytes of zeros are its end\n";
+    assert_eq!(
+        scene.refused(&[scene.next.bytes(), vec![0; 64 << 10]].concat()),
+        format!("error: {zeros}"),
+        "zeros without end after the bundle"
+    );
+    assert_eq!(
+        scene.refused(&scene.with_host(|part| part.more_zeros = 64 << 20)),
+        format!("error: the host layer of the bundle is refused: {zeros}"),
+        "zeros without end in the layer"
+    );
+    let bomb = scene.refused(&page(64 << 20));
+    let (packed, rest) = bomb.strip_prefix("error: the ").unwrap().split_once(' ').unwrap();
+    assert!(packed.parse::<u64>().unwrap() < (64 << 20) / 200, "it is a bomb: {bomb}");
+    assert!(rest.starts_with("bytes of the host layer become more than "), "{bomb}");
+    // The limits refuse no file that is merely dull.
+    let file = scene.dir.path().join("dull.tar");
+    fs::write(&file, page(8 << 20)).unwrap();
+    ok(activate(&scene.host(), &file));
+}
+
+#[test]
+fn json_is_read_in_one_way_and_to_a_depth() {
+    let scene = Scene::set();
+    let with_text = |from: &str, to: &str| {
+        scene.next.with_text(NAME, |text| {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text.replace(from, to)
+        })
+    };
+    let (deep, end) = ("[".repeat(100_000), "]".repeat(100_000));
+    let same = "{\"mode\":420,\"tokens\":true},";
+    let format = format!("\"format\":{FORMAT}");
+    let cases = [
+        (format.as_str(), format!("{format},\"format\":1"), "not readable: duplicate field `format`"),
+        ("\"host\":", "\"host\":\"evil\",\"host\":".to_owned(), "not valid: duplicate field `host`"),
+        (
+            "\"files\":{",
+            format!("\"files\":{{\"units/app.service\":{same}"),
+            "not valid: `units/app.service` stands there twice",
+        ),
+        (
+            "\"links\":{",
+            "\"links\":{\"units/x\":\"y\",\"units/x\":\"/dev/null\",".to_owned(),
+            "not valid: `units/x` stands there twice",
+        ),
+        ("\"units\":[", format!("\"units\":{deep}{end},\"units\":["), "not valid: invalid type: sequence"),
+        ("\"host\":", format!("\"x\":{deep}{end},\"host\":"), "not valid: unknown field `x`"),
+        (
+            "\"host\":",
+            "\"\\u001b[2J\\nhelp: all is well\":1,\"host\":".to_owned(),
+            "not valid: unknown field `?[2J?help: all is well`",
+        ),
+        ("\"host\":", "\"serial\":-1,\"host\":".to_owned(), "not valid: invalid value: integer `-1`"),
+        ("\"host\":", "\"serial\":1e999,\"host\":".to_owned(), "not "),
+    ];
+    for (from, to, expected) in cases {
+        let said = scene.refused(&with_text(from, &to));
+        assert!(said.starts_with(&format!("error: the host manifest is {expected}")), "{said:.500}");
+        assert_eq!(said.lines().count(), 1, "{said:.500}");
+    }
+    let index = scene.with(|all| {
+        let index = all.iter_mut().find(|entry| entry.path == "index.json").unwrap();
+        *index = Entry::file("index.json", format!("{{\"manifests\":{deep}").as_bytes());
+    });
+    let said = scene.refused(&index);
+    assert!(said.starts_with("error: `index.json` of the bundle is not readable: "), "{said:.500}");
+    scene.end();
+}
+
+#[test]
+fn a_bundle_names_only_so_much() {
+    let scene = Scene::set();
+    let blobs = |kind: &str, from: usize| -> Vec<serde_json::Value> {
+        let blob = |at| json!({"mediaType": kind, "digest": format!("sha256:{at:064x}"), "size": 1});
+        (from..from + 33_000).map(blob).collect()
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "",
+        "config": {"mediaType": "", "digest": format!("sha256:{:064x}", 0), "size": 1},
+        "layers": blobs("", 100_000),
+    });
+    let manifest = Entry::blob(manifest.to_string().as_bytes());
+    let many = scene.with(|all| {
+        all.truncate(1);
+        let mut listed = blobs("", 1);
+        listed.push(json!({"mediaType": "", "digest": manifest.digest(), "size": manifest.size}));
+        let index = json!({"schemaVersion": 2, "mediaType": "", "manifests": listed});
+        all.push(Entry::file("index.json", index.to_string().as_bytes()));
+        all.push(manifest);
+    });
+    assert_eq!(scene.refused(&many), "error: the bundle names more than 65536 blobs\n");
+    let files = scene.with_manifest(|manifest| {
+        for at in 0..101_000 {
+            manifest["files"][format!("etc/{at}")] = json!({"mode": 420, "tokens": true});
+        }
+    });
+    let said = scene.refused(&files);
+    assert!(said.ends_with(" files for this host, and at most 100000 are allowed\n"), "{said}");
+    let larger = scene.next.with_text(NAME, |text| [text, &" ".repeat(4 << 20)].concat());
+    let said = scene.refused(&larger);
+    assert!(said.ends_with(" bytes, and at most 4194304 are allowed\n"), "{said}");
+    let blob = json!({"mediaType": "", "digest": format!("sha256:{:064x}", 0), "size": (8_u64 << 30) + 1});
+    let manifest = json!({"schemaVersion": 2, "mediaType": "", "config": blob, "layers": []}).to_string();
+    let manifest = Entry::blob(manifest.as_bytes());
+    let image = scene.with(|all| {
+        let index = all.iter_mut().find(|entry| entry.path == "index.json").unwrap();
+        let mut value: serde_json::Value = serde_json::from_slice(&index.bytes).unwrap();
+        let listed = json!({"mediaType": "", "digest": manifest.digest(), "size": manifest.size});
+        value["manifests"].as_array_mut().unwrap().push(listed);
+        *index = Entry::file("index.json", value.to_string().as_bytes());
+        all.push(manifest);
+    });
+    assert_eq!(
+        without_digests(&scene.refused(&image)),
+        "error: blob sha256:… has 8589934593 bytes, and at most 8589934592 are allowed\n"
+    );
+    scene.end();
+}
+
+#[test]
+fn a_blob_in_the_place_of_another_is_refused() {
+    let scene = Scene::set();
+    let manifest_of = |host: &str| scene.next.json(&path_of(&scene.next.host(host)));
+    let (ours, theirs) = (manifest_of(NAME), manifest_of("other"));
+    let path = |manifest: &serde_json::Value| path_of(&manifest["layers"][0]["digest"]);
+    // The name is kept, and the bytes are those of another.
+    let renamed = scene.with(|all| {
+        let bytes = scene.next.entry(&path(&theirs)).bytes.clone();
+        let at = all.iter().position(|entry| entry.path == path(&ours)).unwrap();
+        all[at] = Entry::file(&path(&ours), &bytes);
+        // As long as it should be, so that only the digest tells.
+        all[at].bytes.resize(scene.next.entry(&path(&ours)).bytes.len(), 0);
+        all[at].size = all[at].bytes.len() as u64;
+    });
+    let said = scene.refused(&renamed);
+    assert!(said.contains("is damaged: its bytes have the digest"), "{said}");
+    // All digests are right, and the files are those of another host.
+    let mut swapped = scene.next.clone();
+    let mut manifest = ours.clone();
+    manifest["layers"] = theirs["layers"].clone();
+    swapped.entries.retain(|entry| entry.path != path(&ours));
+    swapped.replace(scene.next.host(NAME).as_str().unwrap(), manifest.to_string().as_bytes());
+    assert_eq!(
+        scene.refused(&swapped.bytes()),
+        "error: `etc/app/settings` has 5 bytes in the host layer and 3 in the manifest\n"
+    );
+    scene.end();
 }
 
 #[test]

@@ -23,6 +23,10 @@ use crate::refusal::refuse;
 
 /// How many bytes the files of a host may have.
 pub const MAX_UNPACKED: u64 = 256 << 20;
+/// Above so many bytes, the files may have only so many times the bytes of the layer.
+pub const MAX_UNRATED: u64 = 16 << 20;
+/// See [`MAX_UNRATED`]. Configuration becomes about ten times as many.
+pub const MAX_RATIO: u64 = 200;
 /// How many of those may be texts.
 pub const MAX_TEXTS: u64 = 4 << 20;
 /// The largest file whose lines are shown.
@@ -101,6 +105,8 @@ impl Layer {
                 manifest.files.len()
             );
         }
+        let packed = self.0.metadata().context("cannot read the host layer")?.len();
+        let rated = MAX_UNRATED.max(packed.saturating_mul(MAX_RATIO));
         let mut reader = self.reader()?;
         let (mut seen, mut texts, mut size, mut held) = (BTreeSet::new(), Texts::new(), 0, 0);
         while let Some(entry) = reader.next_entry().context(IN_LAYER)? {
@@ -110,6 +116,11 @@ impl Layer {
             size += entry.size;
             if size > MAX_UNPACKED {
                 refuse!("the files of the host layer have more than {MAX_UNPACKED} bytes");
+            }
+            if size > rated {
+                refuse!(
+                    "the {packed} bytes of the host layer become more than {rated}: nothing but a trap is packed that well"
+                );
             }
             check_entry(&entry, listed)?;
             if !seen.insert(path) {

@@ -13,6 +13,7 @@ use super::diff::painted;
 use super::plan::{Skip, Step};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::UnitName;
+use crate::refusal::printable;
 
 /// Where the journal of systemd listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -199,8 +200,10 @@ impl Report {
             Form::Json => {
                 writeln!(io::stdout(), "{}", json!({"event": verb.trim_end_matches(':'), "what": what}))
             }
-            Form::Lines { colour: true } => writeln!(io::stdout(), "\x1b[1;32m{verb:<10}\x1b[0m {what}"),
-            Form::Lines { colour: false } => writeln!(io::stdout(), "{verb:<10} {what}"),
+            Form::Lines { colour: true } => {
+                writeln!(io::stdout(), "\x1b[1;32m{verb:<10}\x1b[0m {}", printable(what))
+            }
+            Form::Lines { colour: false } => writeln!(io::stdout(), "{verb:<10} {}", printable(what)),
         };
     }
 }

@@ -16,7 +16,7 @@ use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, diff, list, preflight};
-use rick::refusal::help_for;
+use rick::refusal::{help_for, printable};
 use serde::Serialize;
 use serde_json::json;
 
@@ -259,7 +259,7 @@ fn tell_problem(word: &str, colour: &str, problem: &Problem) {
     say(word, colour, &problem.message);
     for line in &problem.log {
         // Nobody may be left to read it.
-        let _ = writeln!(io::stderr(), "  {line}");
+        let _ = writeln!(io::stderr(), "  {}", printable(line));
     }
 }
 
@@ -288,6 +288,7 @@ fn hint(text: &str) {
 }
 
 fn say(word: &str, colour: &str, text: &str) {
+    let text = printable(text);
     let _ = if in_colour(&io::stderr()) {
         writeln!(io::stderr(), "\x1b[{colour}m{word}\x1b[0m: {text}")
     } else {

@@ -1,9 +1,11 @@
 //! What a bundle says about one host: typed, sorted, versioned.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
@@ -31,20 +33,24 @@ pub struct HostManifest {
     /// The users and groups that the files name; all must exist after systemd-sysusers ran.
     pub accounts: Accounts,
     /// Every file of the host layer.
+    #[serde(deserialize_with = "each_once")]
     pub files: BTreeMap<BundlePath, FileEntry>,
     /// Symbolic links below `units/`: path → target. A target is `../NAME`, `NAME` or `/dev/null`.
+    #[serde(deserialize_with = "each_once")]
     pub links: BTreeMap<BundlePath, String>,
     /// The units that rick runs, in an order in which each stands after those that it is ordered after.
     pub units: Vec<UnitEntry>,
     /// Container images: `localhost/NAME:TAG` → the digest of the image manifest.
+    #[serde(deserialize_with = "each_once")]
     pub images: BTreeMap<String, Digest>,
     /// Images of registries that containers run, `REGISTRY/REPOSITORY@sha256:…`: they are there before anything stops.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pulls: BTreeSet<String>,
     /// Programs that the host must have before anything is touched.
+    #[serde(deserialize_with = "each_once")]
     pub programs: BTreeMap<HostPath, Program>,
     /// The versions that keys of the units and Quadlets need.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "each_once")]
     pub versions: BTreeMap<Versioned, Needed>,
     /// Programs of the host that judge files of a generation before anything stops.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -53,10 +59,10 @@ pub struct HostManifest {
     pub probes: Vec<Probe>,
     /// Secrets → the service instances that need them. Those that are not among `files`, as [`super::secret::encrypted`] names them, the host must
     /// have before anything is touched: each is a credential of systemd, `/etc/credstore.encrypted/NAME`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_once")]
     pub secrets: BTreeMap<SecretName, Vec<Label>>,
     /// Directories that hold what must outlive generations → the service instance whose data it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_once")]
     pub states: BTreeMap<HostPath, Label>,
 }
 
@@ -65,8 +71,10 @@ pub struct HostManifest {
 #[serde(deny_unknown_fields)]
 pub struct Accounts {
     /// User name → pinned uid, or null.
+    #[serde(deserialize_with = "each_once")]
     pub users: BTreeMap<AccountName, Option<u32>>,
     /// Group name → pinned gid, or null.
+    #[serde(deserialize_with = "each_once")]
     pub groups: BTreeMap<AccountName, Option<u32>>,
 }
 
@@ -172,6 +180,15 @@ pub enum Versioned {
     Systemd,
     /// Podman, `5.4`.
     Podman,
+}
+
+impl Display for Versioned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Systemd => "systemd",
+            Self::Podman => "podman",
+        })
+    }
 }
 
 /// The version that is needed of a program.
@@ -288,6 +305,41 @@ impl fmt::Display for Check {
     }
 }
 
+/// Reads a map in which no key stands twice: of two, one reader takes the first, and another the last.
+fn each_once<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + Display,
+    V: Deserialize<'de>,
+{
+    struct EachOnce<K, V>(PhantomData<(K, V)>);
+
+    impl<'de, K, V> Visitor<'de> for EachOnce<K, V>
+    where
+        K: Deserialize<'de> + Ord + Display,
+        V: Deserialize<'de>,
+    {
+        type Value = BTreeMap<K, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some(key) = map.next_key::<K>()? {
+                if all.contains_key(&key) {
+                    return Err(A::Error::custom(format!("`{key}` stands there twice")));
+                }
+                all.insert(key, map.next_value()?);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_map(EachOnce(PhantomData))
+}
+
 /// What is as usual is not written.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -303,8 +355,10 @@ impl HostManifest {
         struct Version {
             format: u32,
         }
+        // The name of a field that is not known stands in it as it came: it must not look like a line of ours.
+        let said = |error: serde_json::Error| error.to_string().replace(char::is_control, "?");
         let Version { format } = serde_json::from_slice(bytes)
-            .map_err(|error| format!("the host manifest is not readable: {error}"))?;
+            .map_err(|error| format!("the host manifest is not readable: {}", said(error)))?;
         if format > FORMAT {
             return Err(format!(
                 "the bundle has format {format}, and this rick-activate knows {FORMAT}: upgrade rick-activate on this host"
@@ -315,6 +369,7 @@ impl HostManifest {
                 "the bundle has format {format}, and this rick-activate knows {FORMAT}: compile it again"
             ));
         }
-        serde_json::from_slice(bytes).map_err(|error| format!("the host manifest is not valid: {error}"))
+        serde_json::from_slice(bytes)
+            .map_err(|error| format!("the host manifest is not valid: {}", said(error)))
     }
 }

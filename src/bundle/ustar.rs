@@ -11,6 +11,9 @@ use super::names::BundlePath;
 /// Archives are made of blocks of so many bytes, and end in two of zeros.
 pub const BLOCK: usize = 512;
 
+/// How many bytes of zeros may stand at the end. Programs fill up to 10 KiB; more only keeps a reader busy.
+const MAX_END: usize = 64 << 10;
+
 /// What can be wrong with an archive.
 #[derive(Debug)]
 pub enum UstarError {
@@ -145,14 +148,17 @@ impl<R: Read> Reader<R> {
 
     /// After the first zero block: at least one more, and nothing but zeros to the end of the input.
     fn expect_end(&mut self) -> Result<(), UstarError> {
-        let mut more = false;
+        let mut blocks = 1;
         while let Some(block) = self.read_block()? {
             if block.iter().any(|&b| b != 0) {
                 return Err(UstarError::NotUstar("there are bytes after its end marker".to_owned()));
             }
-            more = true;
+            blocks += 1;
+            if blocks * BLOCK > MAX_END {
+                return Err(UstarError::NotUstar(format!("more than {MAX_END} bytes of zeros are its end")));
+            }
         }
-        if more { Ok(()) } else { Err(UstarError::Truncated(None)) }
+        if blocks > 1 { Ok(()) } else { Err(UstarError::Truncated(None)) }
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Entry {
 pub(crate) struct HostPart {
     pub(crate) manifest: Value,
     pub(crate) files: Vec<Entry>,
+    /// How many more zeros stand at the end of the layer.
+    pub(crate) more_zeros: usize,
 }
 
 impl Entry {
@@ -126,31 +128,43 @@ impl Bundle {
     /// what they are now.
     pub(crate) fn with_host(&self, host: &str, change: impl FnOnce(&mut HostPart)) -> Vec<u8> {
         let mut changed = self.clone();
-        let index: Value = changed.json("index.json");
-        let name = format!("host-{host}");
-        let entry = index["manifests"]
-            .as_array()
-            .and_then(|all| {
-                all.iter().find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == name)
-            })
-            .expect("the bundle has this host");
-        let manifest: Value = changed.json(&path_of(&entry["digest"]));
+        let manifest = changed.json(&path_of(&changed.host(host)));
         let (config, layer) = (&manifest["config"]["digest"], &manifest["layers"][0]["digest"]);
         let mut tar = Vec::new();
         MultiGzDecoder::new(changed.entry(&path_of(layer)).bytes.as_slice()).read_to_end(&mut tar).unwrap();
-        let mut part = HostPart { manifest: changed.json(&path_of(config)), files: unpack(&tar) };
+        let mut part =
+            HostPart { manifest: changed.json(&path_of(config)), files: unpack(&tar), more_zeros: 0 };
         let before = part.files.clone();
         change(&mut part);
         part.mend(&before);
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&pack(&part.files)).unwrap();
+        gzip.write_all(&vec![0; part.more_zeros]).unwrap();
         changed.replace(layer.as_str().unwrap(), &gzip.finish().unwrap());
         changed.replace(config.as_str().unwrap(), &serde_json::to_vec(&part.manifest).unwrap());
         changed.bytes()
     }
 
+    /// The digest of a host's manifest.
+    pub(crate) fn host(&self, host: &str) -> Value {
+        let index: Value = self.json("index.json");
+        let name = format!("host-{host}");
+        let is_it = |entry: &&Value| entry["annotations"]["org.opencontainers.image.ref.name"] == name;
+        let entry = index["manifests"].as_array().and_then(|all| all.iter().find(is_it));
+        entry.expect("the bundle has this host")["digest"].clone()
+    }
+
+    /// The bundle after a change to the text of a host's manifest, consistent in all its digests.
+    pub(crate) fn with_text(&self, host: &str, change: impl FnOnce(&str) -> String) -> Vec<u8> {
+        let mut changed = self.clone();
+        let config = &changed.json(&path_of(&changed.host(host)))["config"]["digest"];
+        let text = String::from_utf8(changed.entry(&path_of(config)).bytes.clone()).unwrap();
+        changed.replace(config.as_str().unwrap(), change(&text).as_bytes());
+        changed.bytes()
+    }
+
     /// Puts other bytes in the place of a blob, and mends all that names it.
-    fn replace(&mut self, old: &str, bytes: &[u8]) {
+    pub(crate) fn replace(&mut self, old: &str, bytes: &[u8]) {
         let at = self.entries.iter().position(|entry| entry.is_blob() && entry.digest() == old).unwrap();
         let new = Entry::blob(bytes);
         if new.digest() == old {
@@ -182,7 +196,7 @@ impl Bundle {
     }
 }
 
-fn path_of(digest: &Value) -> String {
+pub(crate) fn path_of(digest: &Value) -> String {
     digest.as_str().unwrap().replace("sha256:", "blobs/sha256/")
 }
 
