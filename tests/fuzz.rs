@@ -52,6 +52,11 @@ fn names() {
 }
 
 #[test]
+fn signatures() {
+    replay("signatures");
+}
+
+#[test]
 fn tokens() {
     replay("tokens");
 }
@@ -71,7 +76,7 @@ fn what_the_fuzzer_begins_with_is_taken() {
 
 #[test]
 fn every_target_is_replayed_here() {
-    let replayed = ["bundle", "layer", "manifest", "names", "tokens", "ustar"];
+    let replayed = ["bundle", "layer", "manifest", "names", "signatures", "tokens", "ustar"];
     assert_eq!(targets::TARGETS.map(|(name, _)| name), replayed);
     let folders = fs::read_dir(corpus("")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(folders.filter(|name| replayed.iter().all(|known| name != known)).count(), 0);

@@ -10,7 +10,7 @@ use crate::registry::{self, digest_of};
 use crate::support::lab::{host, is_well, said};
 use crate::support::registry::{Network, Registry};
 use crate::support::source::Tree;
-use crate::support::{Host, NEXT_SUITE, require_hosts};
+use crate::support::{Host, NEXT_SUITE, require_hosts, signing};
 
 /// What is below a directory, in the words of [`FILES`].
 const LIST: &str = r"find . -mindepth 1 -printf '%P %m %U:%G' \( -type l -printf ' -> %l' -o -true \) -printf '\n' | LC_ALL=C sort";
@@ -38,7 +38,7 @@ impl Scene {
         host.push(&tree.bundle("guide"), "/root/bundle.tar");
         host.sh("mkdir /root/bundle; tar -x -C /root/bundle -f /root/bundle.tar");
         let (to, home) = (format!("127.0.0.1:{}/fleet:stable", registry.port), tempfile::tempdir().unwrap());
-        let arguments = ["publish", "guide", &to, "--insecure"];
+        let arguments = ["publish", "guide", &to, "--insecure", "--sign-key", signing::key()];
         let output = registry::rickbuild(registry.network, &tree, home.path(), &arguments);
         assert!(output.status.success(), "{}", said(&output));
         let image = host.sh(

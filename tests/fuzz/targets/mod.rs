@@ -11,19 +11,20 @@ mod layer;
 mod manifest;
 mod names;
 mod script;
+mod signatures;
 mod tokens;
 mod ustar;
 
 /// A function that panics if an input breaks a promise. Gives whether the input was taken.
 pub(crate) type Target = fn(&[u8]) -> bool;
 
-/// All of them. Each has a folder of its name in `fixtures/fuzz`. Signatures, which are read before anything else is believed, belong here as
-/// soon as there are any.
-pub(crate) const TARGETS: [(&str, Target); 6] = [
+/// All of them. Each has a folder of its name in `fixtures/fuzz`.
+pub(crate) const TARGETS: [(&str, Target); 7] = [
     ("bundle", bundle::run),
     ("layer", layer::run),
     ("manifest", manifest::run),
     ("names", names::run),
+    ("signatures", signatures::run),
     ("tokens", tokens::run),
     ("ustar", ustar::run),
 ];
