@@ -145,6 +145,13 @@ pub fn read_link_if_there(path: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
+/// What stands in this directory is never written to a disk, but for swap: its file system is a tmpfs or ramfs.
+pub fn is_in_memory(directory: &Path) -> Result<bool> {
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    let found = rustix::fs::statfs(directory).with_context(|| cannot("look at", directory))?;
+    Ok(u64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
+}
+
 /// Refuses if the file system of `path`, which must not exist, has no room for `bytes` more. A file system that cannot tell has.
 pub fn expect_room(path: &Path, bytes: u64) -> Result<()> {
     remove_file_if_there(path)?;

@@ -17,6 +17,7 @@ use super::secrets;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
 use crate::bundle::names::{AccountName, UnitName};
+use crate::durable;
 use crate::refusal::{Refusal, refuse};
 
 /// How many lines of a log a message shows.
@@ -245,11 +246,7 @@ impl Host for Systemd {
     }
 
     fn is_in_memory(&self, directory: &Path) -> Result<bool> {
-        const TMPFS: u64 = 0x0102_1994;
-        const RAMFS: u64 = 0x8584_58f6;
-        let found = rustix::fs::statfs(directory)
-            .with_context(|| format!("cannot look at {}", directory.display()))?;
-        Ok(u64::try_from(found.f_type).is_ok_and(|kind| matches!(kind, TMPFS | RAMFS)))
+        durable::is_in_memory(directory)
     }
 
     fn decrypt(&self, file: &Path) -> Result<Vec<u8>> {

@@ -12,16 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::statfs;
 use tempfile::TempDir;
 
+use crate::durable;
 use crate::refusal::Refusal;
 
 /// The hidden argument by which a program knows that it is to remove a folder.
 pub const COMMAND: &str = "__remove";
 const PREFIX: &str = "rick-secret-";
-/// What the kernel calls file systems that are in memory: tmpfs and ramfs.
-const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// How often removing is tried while an editor goes on writing.
 const TRIES: u32 = 50;
 
@@ -77,8 +75,7 @@ fn in_memory(place: &Path) -> Option<TempDir> {
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(place)
         .ok()?;
-    let kind = u64::try_from(statfs(folder.path()).ok()?.f_type).ok()?;
-    IN_MEMORY.contains(&kind).then_some(folder)
+    durable::is_in_memory(folder.path()).ok()?.then_some(folder)
 }
 
 /// The whole work of the other process: waits for the end of standard input, and removes the folder.
