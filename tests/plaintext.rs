@@ -225,7 +225,7 @@ fn killed_while_it_decrypts(host: &Host, tree: &Tree, key: &str) {
 fn no_value_is_anywhere_but_in_memory(host: &Host, tree: &Tree) {
     host.sh("printf seen-mark > /root/mark; logger seen-mark");
     assert!(!found_below(host.disk(), "seen-mark").is_empty(), "what is on the disk is found there");
-    host.sh("journalctl --sync; journalctl --output=export --all | grep -a -q seen-mark");
+    host.sh("journalctl --sync; journalctl --output=export --all | grep -a -c seen-mark");
     let values = [FIRST, SECOND, SETTING];
     let bundle = fs::read(tree.path().join("lab.tar")).unwrap();
     for value in values {
