@@ -641,25 +641,14 @@ fn a_host_that_follows_takes_no_name_for_a_signature() {
     assert!(has().contains("N=3"));
     // It travels on as registries and skopeo have it.
     let copy = format!("docker://127.0.0.1:{}/mirror:stable", registry.port);
-    host.ok(&[
-        "skopeo",
-        "copy",
-        "--all",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-        &stable.replace("oci://", "docker://"),
-        &copy,
-    ]);
+    let from = stable.replace("oci://", "docker://");
+    let mirrored = || {
+        let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+        host.ok(&[&["skopeo", "copy", "--all"], &insecure[..], &[&from, &copy]].concat());
+    };
+    mirrored();
     publish(4, &[&ours[..], &["--serial", "4"]].concat());
-    host.ok(&[
-        "skopeo",
-        "copy",
-        "--all",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-        &stable.replace("oci://", "docker://"),
-        &copy,
-    ]);
+    mirrored();
     let mirror = copy.replace("docker://", "oci://");
     let said = ends_with(&host.run(&["rick-activate", "--insecure", "--settle=0", &mirror]), 0);
     assert!(said.contains(&format!("signed     by {} (SHA256:", signing::SIGNER)), "{said}");
