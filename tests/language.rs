@@ -177,7 +177,7 @@ fn an_observer_sees_what_others_leave_to_a_collector() {
     let local = r#"
 def _finish(ctx, sites, states):
     lines = ["{} {} {}".format(site.host, site.auth, site.asks) for site in sites]
-    lines += ["{} of {}".format(state.path, state.service) for state in states]
+    lines += ["{} of {}".format(", ".join(state.paths), state.service) for state in states]
     return [file("seen", content = "\n".join(lines))]
 
 def _build(ctx):

@@ -169,7 +169,18 @@ fn entries<T: Clone + PartialEq>(before: &BTreeMap<String, T>, after: &BTreeMap<
 
 /// Parts of the manifest that nothing else here tells of.
 fn others(before: Option<&HostManifest>, after: Option<&HostManifest>) -> Vec<&'static str> {
-    let parts = ["programs", "versions", "validations", "probes", "secrets", "states"];
+    let parts = [
+        "programs",
+        "versions",
+        "validations",
+        "probes",
+        "secrets",
+        "states",
+        "dumps",
+        "at_rest",
+        "repositories",
+        "moved",
+    ];
     let value = |manifest: Option<&HostManifest>| serde_json::to_value(manifest).unwrap_or_default();
     let (before, after) = (value(before), value(after));
     let is_empty = |value: &serde_json::Value| match value {

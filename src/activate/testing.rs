@@ -48,6 +48,10 @@ impl Build {
             probes: Vec::new(),
             secrets: BTreeMap::new(),
             states: BTreeMap::new(),
+            dumps: Vec::new(),
+            at_rest: BTreeSet::new(),
+            repositories: BTreeMap::new(),
+            moved: BTreeMap::new(),
         };
         Self { manifest, files: BTreeMap::new(), images: Vec::new() }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,10 +12,11 @@ use super::digest::Digest;
 use super::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 
 /// The version of the format that is written. Changing anything in this file is another one.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// The oldest version that is still read, since hosts have generations of it: 1 knew neither secrets nor state, 2 neither serials,
-/// versions and validations, nor how a unit wants to be changed, nor the digests of files, 3 no images to pull, 4 no secrets in the bundle.
+/// versions and validations, nor how a unit wants to be changed, nor the digests of files, 3 no images to pull, 4 no secrets in the bundle, 5 of
+/// what services keep directories only, and nowhere to keep copies.
 pub const OLDEST_FORMAT: u32 = 1;
 
 /// The config blob of a host manifest: everything that the activator is told beside the files themselves.
@@ -64,6 +66,129 @@ pub struct HostManifest {
     /// Directories that hold what must outlive generations → the service instance whose data it is.
     #[serde(default, deserialize_with = "each_once")]
     pub states: BTreeMap<HostPath, Label>,
+    /// What services keep that is in no directory of theirs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dumps: Vec<Dump>,
+    /// Services that are stopped while what they keep is copied.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub at_rest: BTreeSet<Label>,
+    /// Where copies of all that are, by the service instance that says so.
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "each_once")]
+    pub repositories: BTreeMap<Label, Repository>,
+    /// Services that come from another host, and do not start before what they keep has come.
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "each_once")]
+    pub moved: BTreeMap<Label, Home>,
+}
+
+/// What a service keeps in the care of another one: its database. Each command is a program and its arguments, which runs as `user`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dump {
+    /// The service instance whose data it is.
+    pub service: Label,
+    /// What it is called, once for each service.
+    pub name: Label,
+    /// Who runs the commands.
+    pub user: AccountName,
+    /// Writes all of it to its standard output.
+    pub save: Vec<String>,
+    /// Takes what `save` wrote from its standard input, where there is nothing yet; all of it or nothing.
+    pub load: Vec<String>,
+    /// Exits with 0 if there is nothing, with 1 if there is something; anything else is no answer.
+    pub empty: Vec<String>,
+    /// Removes it, so that `load` can come.
+    pub clear: Vec<String>,
+}
+
+/// A repository of restic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// Its address, as restic takes it.
+    pub address: String,
+    /// The secret that opens it.
+    pub password: SecretName,
+    /// The secret with what its server asks for: lines of `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credentials: Option<SecretName>,
+    /// How its host is reached, if it is one that is reached by SSH.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ssh: Option<Ssh>,
+    /// What is kept of each service: restic's word → how many. Nothing: all of it.
+    #[serde(default, skip_serializing_if = "is_default", deserialize_with = "each_once")]
+    pub keep: BTreeMap<Keep, u32>,
+    /// What is absent is restored from here.
+    pub restores: bool,
+}
+
+/// How a host is reached by SSH.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// The secret with the private key.
+    pub key: SecretName,
+    /// The file with the public keys of the other host.
+    pub known_hosts: HostPath,
+}
+
+/// A rule of what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The last ones, whatever their age.
+    Last,
+    /// The last one of each of the last days.
+    Daily,
+    /// The same for weeks.
+    Weekly,
+    /// The same for months.
+    Monthly,
+}
+
+impl Keep {
+    /// The rule that restic has this word for.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Last, Self::Daily, Self::Weekly, Self::Monthly]
+            .into_iter()
+            .find(|rule| rule.to_string() == word)
+    }
+}
+
+impl Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Last => "last",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        })
+    }
+}
+
+/// A host of an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// The environment.
+    pub environment: Label,
+    /// The host.
+    pub host: HostName,
+}
+
+impl Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.environment, self.host)
+    }
+}
+
+impl FromStr for Home {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (environment, host) =
+            text.split_once('/').ok_or("a host of an environment is written ENVIRONMENT/HOST")?;
+        Ok(Self { environment: environment.parse()?, host: host.parse()? })
+    }
 }
 
 /// Names whose numbers are the host's to give; a pinned number must come out as it is.

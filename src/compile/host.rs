@@ -3,14 +3,14 @@
 
 mod image;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::item::{Content, Handling, Os, Sections};
 use super::outside::Reference;
 use super::secret::recipient::Recipient;
 use super::source::{SourcePath, Span};
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::{Probe, Validation};
+use crate::bundle::manifest::{Dump, Home, Probe, Repository, Validation};
 use crate::bundle::names::{AccountName, BundlePath, HostName, HostPath, Label, SecretName, UnitName};
 pub use image::{Architecture, Base, BaseKind, Build, Image, Layer, MAX_LAYERS, Piece, Settings, Source};
 
@@ -53,6 +53,14 @@ pub struct Host {
     pub secrets: BTreeMap<SecretName, Secret>,
     /// Directories of `directories` that hold what must outlive generations → the service whose data it is.
     pub states: BTreeMap<HostPath, Label>,
+    /// What services keep that is in no directory of theirs.
+    pub dumps: Vec<Dump>,
+    /// Services that are stopped while what they keep is copied.
+    pub at_rest: BTreeSet<Label>,
+    /// Where copies of all that are kept.
+    pub repositories: BTreeMap<Label, Repository>,
+    /// Services that come from another host.
+    pub moved: BTreeMap<Label, Home>,
 }
 
 /// A secret.
@@ -70,7 +78,7 @@ pub struct Group {
     /// A pinned number.
     pub id: Option<u32>,
     /// Users that join it, from both sides (`group(members)` and `user(groups)`).
-    pub members: std::collections::BTreeSet<AccountName>,
+    pub members: BTreeSet<AccountName>,
 }
 
 /// A user.

@@ -13,7 +13,7 @@ use super::secret;
 use super::secret::folder::Folder;
 use super::source::{SourcePath, Sources, Span};
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::OnChange;
+use crate::bundle::manifest::{Keep, OnChange};
 pub use build::{Archive, Base, BaseKind, Build, MAX_DEPTH, Outside, Source, Tell};
 pub use image::{Copied, EmptyDirectory, Image, Layer, Piece, Written};
 
@@ -116,6 +116,8 @@ pub struct Service {
     pub module: String,
     /// The call in the environment.
     pub span: Span,
+    /// Where it was before, `ENVIRONMENT/HOST`, and where that stands.
+    pub moved_from: Option<(String, Span)>,
     /// What its `build` and `finish` returned.
     pub items: Vec<Item>,
 }
@@ -170,7 +172,11 @@ pub enum Noun {
     /// A secret that the host must have.
     Secret(Secret),
     /// A directory that outlives generations.
-    State(Directory),
+    State(State),
+    /// What outlives generations in the care of another service.
+    Dump(Dump),
+    /// Where copies of all that are kept.
+    Repository(Repository),
 }
 
 /// `group(name, members = [], id = None)`.
@@ -210,6 +216,51 @@ pub struct Directory {
     pub user: String,
     /// Its group.
     pub group: String,
+}
+
+/// `state(path, …, copied = "live")`: a directory that holds what must outlive generations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The directory.
+    pub directory: Directory,
+    /// The service is stopped while it is copied.
+    pub at_rest: bool,
+}
+
+/// `dump(name, user, save, load, empty, clear, after = [])`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// What it is called.
+    pub name: String,
+    /// Who runs the commands.
+    pub user: String,
+    /// Writes it to standard output.
+    pub save: Vec<String>,
+    /// Takes it from standard input.
+    pub load: Vec<String>,
+    /// Says whether there is nothing.
+    pub empty: Vec<String>,
+    /// Removes it.
+    pub clear: Vec<String>,
+    /// The units without which the commands do not work.
+    pub after: Vec<String>,
+}
+
+/// `repository(address, password, credentials = None, ssh_key = None, known_hosts = None, keep = {}, restores = True)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// Its address.
+    pub address: String,
+    /// The secret that opens it.
+    pub password: String,
+    /// The secret with what its server asks for.
+    pub credentials: Option<String>,
+    /// The secret with the private key, and the file with the public keys of its host.
+    pub ssh: Option<(String, String)>,
+    /// What is kept.
+    pub keep: BTreeMap<Keep, u32>,
+    /// What is absent is restored from here.
+    pub restores: bool,
 }
 
 /// `file(name, content | source, stable = False, executable = False)`.

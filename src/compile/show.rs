@@ -10,7 +10,7 @@ use super::lower::{Content, Lowered};
 use super::report::printable;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{
-    Check, FileEntry, HostManifest, Needed, OnChange, Role, UnitEntry, Validation, Versioned,
+    Check, FileEntry, HostManifest, Needed, OnChange, Repository, Role, UnitEntry, Validation, Versioned,
 };
 use crate::bundle::names::{BundlePath, Label};
 
@@ -49,7 +49,30 @@ fn show_host(host: &Lowered, out: &mut impl Write) -> io::Result<()> {
     list("probes", probes.map(|probe| format!("{} of {}", check(&probe.check), probe.service)), out)?;
     let secrets = manifest.secrets.iter().map(|(name, needed_by)| format!("{name} for {}", names(needed_by)));
     list("secrets that the host must have", secrets, out)?;
-    list("state", manifest.states.iter().map(|(path, service)| format!("{path} of {service}")), out)
+    list("state", state(manifest), out)?;
+    list("repositories of copies", manifest.repositories.iter().map(repository), out)
+}
+
+/// What services keep.
+fn state(manifest: &HostManifest) -> impl Iterator<Item = String> {
+    let told = |what: String, service: &Label| {
+        let halted =
+            if manifest.at_rest.contains(service) { ", which is stopped while it is copied" } else { "" };
+        let moved = manifest.moved.get(service).map(|home| format!(", from {home}")).unwrap_or_default();
+        format!("{what} of {service}{halted}{moved}")
+    };
+    let directories = manifest.states.iter().map(move |(path, service)| told(path.to_string(), service));
+    directories.chain(manifest.dumps.iter().map(move |dump| {
+        let what = format!("dump {} by `{}` as {}", dump.name, dump.save.join(" "), dump.user);
+        told(what, &dump.service)
+    }))
+}
+
+fn repository((service, repository): (&Label, &Repository)) -> String {
+    let keep: Vec<String> = repository.keep.iter().map(|(rule, number)| format!("{number} {rule}")).collect();
+    let keep = if keep.is_empty() { "everything".to_owned() } else { keep.join(", ") };
+    let restores = if repository.restores { "" } else { ", and restores nothing" };
+    format!("{} of {service}, keeps {keep}{restores}", repository.address)
 }
 
 fn names(labels: &[Label]) -> String {
@@ -175,7 +198,7 @@ fn shown(host: &Lowered) -> Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::{Accounts, FORMAT, Probe, Program};
+    use crate::bundle::manifest::{Accounts, Dump, FORMAT, Keep, Probe, Program};
     use crate::compile::payload::PayloadFile;
 
     fn needed(at_least: (u32, u32), because: &str) -> Needed {
@@ -202,6 +225,14 @@ mod tests {
             service: "app".parse().unwrap(),
             check: Check::Unix { path: "/run/a.sock".parse().unwrap() },
             timeout_s: 5,
+        };
+        let repository = Repository {
+            address: "/srv/backups".to_owned(),
+            password: "restic-password".parse().unwrap(),
+            credentials: None,
+            ssh: None,
+            keep: [(Keep::Daily, 7)].into(),
+            restores: true,
         };
         Lowered {
             manifest: HostManifest {
@@ -237,6 +268,18 @@ mod tests {
                 probes: vec![probe],
                 secrets: [("app-key".parse().unwrap(), vec!["app".parse().unwrap()])].into(),
                 states: [("/var/lib/app".parse().unwrap(), "app".parse().unwrap())].into(),
+                dumps: vec![Dump {
+                    service: "app".parse().unwrap(),
+                    name: "base".parse().unwrap(),
+                    user: "app".parse().unwrap(),
+                    save: vec!["/usr/bin/dump".to_owned(), "base".to_owned()],
+                    load: vec!["/usr/bin/load".to_owned()],
+                    empty: vec!["/usr/bin/empty".to_owned()],
+                    clear: vec!["/usr/bin/clear".to_owned()],
+                }],
+                at_rest: ["app".parse().unwrap()].into(),
+                repositories: [("backups".parse().unwrap(), repository)].into(),
+                moved: [("app".parse().unwrap(), "old/box".parse().unwrap())].into(),
             },
             files: [
                 (path("etc/a/conf"), Content::Text("user = @rick(uid:a)\u{1b}[2J".to_owned())),
@@ -288,7 +331,11 @@ unix /run/a.sock of app
 app-key for app
 
 == state
-/var/lib/app of app
+/var/lib/app of app, which is stopped while it is copied, from old/box
+dump base by `/usr/bin/dump base` as app of app, which is stopped while it is copied, from old/box
+
+== repositories of copies
+/srv/backups of backups, keeps 7 daily
 "
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -13,6 +13,7 @@ mod files;
 mod handling;
 mod images;
 mod installs;
+mod kept;
 mod known;
 mod mounts;
 mod names;
@@ -113,6 +114,9 @@ fn check_host(
     let ssh_key = recipients::of_host(host, &evaluation.sources, findings);
     let secrets = secrets::check(&survey, &evaluation.environment, findings);
     let states = states::check(&survey, findings);
+    let dumps = kept::dumps(&survey, findings);
+    let repositories = kept::repositories(&survey, findings);
+    let moved = kept::moved(&survey, &evaluation.environment, findings);
     taken::check(&survey, findings);
     handling::check(&survey, findings);
     ports::check(&survey, findings);
@@ -147,5 +151,9 @@ fn check_host(
         programs,
         secrets,
         states,
+        dumps,
+        at_rest: kept::at_rest(&survey),
+        repositories,
+        moved,
     })
 }

@@ -16,6 +16,8 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
     {
         for entry in written.all("Container", "Volume") {
             let path = field(&entry.value, 0);
+            let read_only = field(&entry.value, 2).split(',').any(|option| option == "ro");
+            findings.extend(if read_only { None } else { unkept(survey, written, entry, path) });
             findings.extend(match declared(survey, path) {
                 Some((stated, directory)) => check_mount(survey, written, entry, stated, directory),
                 None => {
@@ -23,7 +25,35 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) {
                 }
             });
         }
+        for entry in written.all("Container", "Mount") {
+            findings.extend(bound(&entry.value).and_then(|path| unkept(survey, written, entry, path)));
+        }
     }
+}
+
+/// The path of the host that a `Mount=` lets the container write to.
+fn bound(value: &str) -> Option<&str> {
+    let options: Vec<(&str, &str)> =
+        value.split(',').map(|option| option.split_once('=').unwrap_or((option, "true"))).collect();
+    let find = |words: &[&str]| options.iter().find(|(key, _)| words.contains(key)).map(|(_, value)| *value);
+    let read_only = find(&["ro", "readonly"]) == Some("true");
+    (find(&["type"]) == Some("bind") && !read_only).then(|| find(&["source", "src"]))?
+}
+
+/// Places that hold nothing which anybody would miss.
+const PASSING: [&str; 9] =
+    ["/run", "/var/run", "/tmp", "/var/tmp", "/var/cache", "/var/log", "/dev", "/proc", "/sys"];
+
+/// What a container writes to the host is somebody's state, or it is neither backed up nor restored, nor does it move.
+fn unkept(survey: &Survey<'_>, written: &Written<'_>, entry: &Entry, path: &str) -> Option<Finding> {
+    let kept = survey.states.iter().any(|(_, state)| inside(path, &state.directory.path));
+    let passing = PASSING.iter().any(|place| inside(path, place)) || path.starts_with(CURRENT);
+    if !path.starts_with('/') || kept || passing {
+        return None;
+    }
+    let message = format!("`{}` can write to `{path}`, which is nobody's state", written.name);
+    let finding = written.warning(&entry.value_place, message, "is not backed up");
+    Some(finding.help(format!("state it, `state(\"{path}\", user = …, group = …)`, or mount it with `:ro`")))
 }
 
 /// A mount is what stood at its path when the container started; what is replaced later is not seen.

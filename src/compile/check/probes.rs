@@ -26,7 +26,7 @@ pub(super) fn check(survey: &Survey<'_>, provided: &Provided<'_>, findings: &mut
             ProbeTarget::Command { command, user } => {
                 let command = commands::checked(survey, *stated, command, findings);
                 let user = match user {
-                    Some(user) => account(survey, *stated, user, findings).map(Some),
+                    Some(user) => account(survey, *stated, "probe", user, findings).map(Some),
                     None => Some(None),
                 };
                 command.zip(user).map(|(command, user)| Check::Command { command, user })
@@ -104,16 +104,18 @@ fn http(
 }
 
 /// Whose rights a command has.
-fn account(
+/// The account as which a command runs, of a probe or whatever `what` is.
+pub(super) fn account(
     survey: &Survey<'_>,
     stated: Stated<'_>,
+    what: &str,
     user: &str,
     findings: &mut Vec<Finding>,
 ) -> Option<AccountName> {
     let known = survey.user_names();
     if !known.contains(user) {
         let message =
-            format!("the probe runs as the user `{}`, and no service declares it", user.escape_debug());
+            format!("the {what} runs as the user `{}`, and no service declares it", user.escape_debug());
         findings.push(unknown(stated.error(&["user", user], message, "unknown user"), "user", user, &known));
         return None;
     }

@@ -11,8 +11,8 @@ use crate::bundle::names::{HostPath, Label};
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> BTreeMap<HostPath, Label> {
     let mut seen: Vec<(&str, Stated<'_>)> = Vec::new();
     let mut states = BTreeMap::new();
-    for (stated, directory) in &survey.states {
-        let path = directory.path.as_str();
+    for (stated, state) in &survey.states {
+        let path = state.directory.path.as_str();
         if inside(path, "/run") {
             let message = format!("the state in `{path}` would be gone at the next boot");
             let finding = stated.error(&[path], message, "");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::super::finding::Finding;
 use super::super::item::{
-    Directory, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Quadlet, Secret, Service, Site,
-    TypeDropIn, Unit, UnitBody, User, Validation,
+    Directory, Dump, File, Group, Host, Image, Item, Noun, Port, Probe, Program, Quadlet, Repository, Secret,
+    Service, Site, State, TypeDropIn, Unit, UnitBody, User, Validation,
 };
 use super::super::keys::Versions;
 use super::super::source::Sources;
@@ -30,8 +30,10 @@ pub(super) struct Survey<'a> {
     pub(super) validations: Vec<(Stated<'a>, &'a Validation)>,
     pub(super) programs: Vec<(Stated<'a>, &'a Program)>,
     pub(super) secrets: Vec<(Stated<'a>, &'a Secret)>,
-    /// Those of `directories` that hold what must outlive generations.
-    pub(super) states: Vec<(Stated<'a>, &'a Directory)>,
+    /// What must outlive generations. The directories are among `directories` too.
+    pub(super) states: Vec<(Stated<'a>, &'a State)>,
+    pub(super) dumps: Vec<(Stated<'a>, &'a Dump)>,
+    pub(super) repositories: Vec<(Stated<'a>, &'a Repository)>,
 }
 
 impl<'a> Survey<'a> {
@@ -65,6 +67,8 @@ impl<'a> Survey<'a> {
             programs: Vec::new(),
             secrets: Vec::new(),
             states: Vec::new(),
+            dumps: Vec::new(),
+            repositories: Vec::new(),
         }
     }
 
@@ -74,10 +78,12 @@ impl<'a> Survey<'a> {
             Noun::Group(group) => self.groups.push((stated, group)),
             Noun::User(user) => self.users.push((stated, user)),
             Noun::Directory(directory) => self.directories.push((stated, directory)),
-            Noun::State(directory) => {
-                self.directories.push((stated, directory));
-                self.states.push((stated, directory));
+            Noun::State(state) => {
+                self.directories.push((stated, &state.directory));
+                self.states.push((stated, state));
             }
+            Noun::Dump(dump) => self.dumps.push((stated, dump)),
+            Noun::Repository(repository) => self.repositories.push((stated, repository)),
             Noun::Secret(secret) => self.secrets.push((stated, secret)),
             Noun::File(file) => self.files.push((stated, file)),
             Noun::Site(site) => self.sites.push((stated, site)),

@@ -51,6 +51,10 @@ fn host(name: &str, with_image: bool) -> Host {
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),
+        dumps: Vec::new(),
+        at_rest: BTreeSet::new(),
+        repositories: BTreeMap::new(),
+        moved: BTreeMap::new(),
     };
     let site = File { content: Source::Payload(source("site")), executable: false };
     host.files.insert("objects/docs/site".parse().unwrap(), site);

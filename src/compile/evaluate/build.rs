@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod contribute;
+mod kept;
 
 use std::collections::BTreeMap;
 
@@ -90,6 +91,7 @@ pub(super) fn host<'v>(
             name: instance.name.clone(),
             module: instance.definition.name.clone(),
             span: instance.span.clone(),
+            moved_from: instance.moved_from.clone(),
             items: std::mem::take(&mut building.items[number]),
         });
     }
@@ -183,8 +185,12 @@ impl<'v> Building<'v, '_> {
             arguments.push((collection.clone(), self.heap.alloc(values)));
         }
         for (parameter, kind) in &self.services[number].definition.observes {
-            let seen = self.seen.iter().filter(|(noun, value)| is_of(self.heap, *kind, noun, *value));
-            let values: Vec<Value<'v>> = seen.map(|(_, value)| *value).collect();
+            let values: Vec<Value<'v>> = if kind.unpack_str() == Some("state") {
+                kept::by_service(self.heap, &self.services, &self.items)
+            } else {
+                let seen = self.seen.iter().filter(|(noun, value)| is_of(self.heap, *kind, noun, *value));
+                seen.map(|(_, value)| *value).collect()
+            };
             arguments.push((parameter.clone(), self.heap.alloc(values)));
         }
         let Some(values) = self.call(session, eval, number, "finish", &arguments) else { return };
@@ -194,7 +200,7 @@ impl<'v> Building<'v, '_> {
                 continue;
             }
             match noun_of(value) {
-                Some(Noun::Site(_) | Noun::State(_)) => {
+                Some(Noun::Site(_) | Noun::State(_) | Noun::Dump(_)) => {
                     let definition = &self.services[number].definition;
                     let place = place_of(value).unwrap_or_else(|| definition.span.clone());
                     session.report(
@@ -294,10 +300,6 @@ impl<'v> Building<'v, '_> {
         match noun_of(value) {
             Some(noun @ Noun::Site(_)) => {
                 self.contribute(session, number, value, "site");
-                self.keep(session, number, noun, value);
-            }
-            Some(noun @ Noun::State(_)) => {
-                self.seen.push(("state", value));
                 self.keep(session, number, noun, value);
             }
             Some(noun) => self.keep(session, number, noun, value),

@@ -17,7 +17,7 @@ use super::session::Session;
 use crate::bundle::names::Label;
 
 /// Option names that every service has.
-pub(super) const EVERY_SERVICE: [&str; 2] = ["name", "uses"];
+pub(super) const EVERY_SERVICE: [&str; 3] = ["name", "uses", "moved_from"];
 
 /// A module as its `module()` call stated it.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub(super) struct Instance<'v> {
     pub(super) options: Value<'v>,
     /// Parameter → the service to take the fact from, where more than one has it.
     pub(super) uses: BTreeMap<String, String>,
+    /// The host that had it before, and where that is said.
+    pub(super) moved_from: Option<(String, Span)>,
 }
 
 impl<'v> Definition<'v> {
@@ -97,8 +99,9 @@ impl<'v> Instance<'v> {
         let given: Vec<(String, Value<'v>)> = entries(field(value, "options")?);
         let name = service_name(session, &definition, &span, &given);
         let uses = uses(session, &span, &given);
+        let moved_from = moved_from(session, &span, &given);
         let options = options(session, heap, &definition, &span, &given);
-        Some(Self { name, span, definition, options, uses })
+        Some(Self { name, span, definition, options, uses, moved_from })
     }
 }
 
@@ -147,6 +150,23 @@ fn uses(session: &mut Session, span: &Span, given: &[(String, Value<'_>)]) -> BT
         );
         BTreeMap::new()
     })
+}
+
+/// What it is that it names is looked at by `check`.
+fn moved_from(session: &mut Session, span: &Span, given: &[(String, Value<'_>)]) -> Option<(String, Span)> {
+    let (_, value) = given.iter().find(|(key, _)| key == "moved_from")?;
+    if value.is_none() {
+        return None;
+    }
+    let place = session.argument_value(span, "moved_from");
+    let Some(text) = value.unpack_str() else {
+        session.report(
+            Finding::error("`moved_from` must name a host, `ENVIRONMENT/HOST`")
+                .at(&place, format!("this is {}", value.get_type())),
+        );
+        return None;
+    };
+    Some((text.to_owned(), place))
 }
 
 /// The struct of all options: what was given where it is right, else the default.

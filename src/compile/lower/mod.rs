@@ -86,6 +86,10 @@ pub fn lower(
         probes: host.probes.clone(),
         secrets: host.secrets.iter().map(|(name, secret)| (name.clone(), secret.needed_by.clone())).collect(),
         states: host.states.clone(),
+        dumps: host.dumps.clone(),
+        at_rest: host.at_rest.clone(),
+        repositories: host.repositories.clone(),
+        moved: host.moved.clone(),
     };
     Ok(Lowered { manifest, files: out.contents })
 }

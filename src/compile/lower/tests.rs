@@ -72,6 +72,10 @@ pub(super) fn empty() -> Host {
         programs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         states: BTreeMap::new(),
+        dumps: Vec::new(),
+        at_rest: BTreeSet::new(),
+        repositories: BTreeMap::new(),
+        moved: BTreeMap::new(),
     }
 }
 

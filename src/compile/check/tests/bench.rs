@@ -63,7 +63,13 @@ impl Bench {
         self.environment += name;
         self.environment += "()\n";
         let span = span("environments/test.star", start, self.environment.len() - 1);
-        self.services.push(Service { name: name.into(), module: name.into(), span, items: vec![] });
+        self.services.push(Service {
+            name: name.into(),
+            module: name.into(),
+            span,
+            moved_from: None,
+            items: vec![],
+        });
         self
     }
 
@@ -162,6 +168,12 @@ impl Bench {
         let call = format!("directory(\"{path}\", mode = {mode:#o}, user = \"{user}\", group = \"{group}\")");
         let (path, user, group) = (path.into(), user.into(), group.into());
         self.item(&call, Noun::Directory(Directory { path, mode, user, group }))
+    }
+
+    pub(super) fn state(self, path: &str, user: &str, group: &str) -> Self {
+        let call = format!("state(\"{path}\", user = \"{user}\", group = \"{group}\")");
+        let directory = Directory { path: path.into(), mode: 0o750, user: user.into(), group: group.into() };
+        self.item(&call, Noun::State(State { directory, at_rest: false }))
     }
 
     pub(super) fn file(self, name: &str, text: &str, stable: bool) -> Self {

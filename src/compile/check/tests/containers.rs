@@ -72,12 +72,34 @@ fn paths_are_absolute() {
         says(one(&[("Container", key, value)]), &[&message]);
     }
     let fine = one(&[
-        ("Container", "Volume", "/srv/a:/a"),
+        ("Container", "Volume", "/srv/a:/a:ro"),
         ("Container", "Volume", "named:/b"),
         ("Container", "Volume", "@rick(object:a)/env:/env:ro"),
         ("Container", "EnvironmentFile", "@rick(object:a)/env"),
     ]);
     says(fine.file("env", "", false), &[]);
+}
+
+#[test]
+fn what_a_container_writes_is_somebodys_state() {
+    let warning = "`a.container` can write to `/srv/a`, which is nobody's state";
+    for (key, value) in [
+        ("Volume", "/srv/a:/a"),
+        ("Volume", "/srv/a:/a:rw,Z"),
+        ("Mount", "type=bind,src=/srv/a,target=/a"),
+        ("Mount", "type=bind,source=/srv/a,target=/a,ro=false"),
+    ] {
+        says(one(&[("Container", key, value)]), &[warning]);
+        says(one(&[("Container", key, value)]).state("/srv/a", "root", "root"), &[]);
+    }
+    for (key, value) in [
+        ("Volume", "/srv/a:/a:ro"),
+        ("Volume", "/run/a:/a"),
+        ("Mount", "type=bind,src=/srv/a,target=/a,readonly"),
+        ("Mount", "type=tmpfs,target=/srv/a"),
+    ] {
+        says(one(&[("Container", key, value)]), &[]);
+    }
 }
 
 #[test]
@@ -272,5 +294,5 @@ fn mounts_stay_what_they_are() {
         mounts("/run/postgresq").directory("/run/postgresql", 0o755, "root", "root"),
         &["`a.container` mounts `/run/postgresq`, which no service of the host makes"],
     );
-    says(mounts("/etc/localtime").directory("/run/postgresql", 0o755, "root", "root"), &[]);
+    says(mounts("/run/other").directory("/run/postgresql", 0o755, "root", "root"), &[]);
 }

@@ -3,22 +3,24 @@
 // The signatures are those of the language, and the macro passes every argument by value and wants a result of each.
 #![allow(clippy::too_many_arguments, clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
+use std::collections::BTreeMap;
+
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::Value;
-use starlark::values::dict::DictRef;
+use starlark::values::dict::{DictRef, UnpackDictEntries};
 use starlark::values::list::{ListRef, UnpackList};
 use starlark::values::none::NoneOr;
 
 use super::super::tree::{folder_of, resolve};
 use super::{CURRENT, made, noun_of, place};
-use crate::bundle::manifest::OnChange;
+use crate::bundle::manifest::{Keep, OnChange};
 use crate::bundle::names::UNIT_TYPES;
 use crate::bundle::token::Token;
 use crate::compile::item::{
-    self, Body, Content, Directory, File, Group, Handling, Noun, Port, Program, Quadlet, Secret, Sections,
-    TypeDropIn, Unit, UnitBody, User,
+    self, Body, Content, Directory, Dump, File, Group, Handling, Noun, Port, Program, Quadlet, Repository,
+    Secret, Sections, State, TypeDropIn, Unit, UnitBody, User,
 };
 use crate::compile::similar::did_you_mean;
 use crate::compile::source::SourcePath;
@@ -189,18 +191,88 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
         made(eval, &noun, &[("name", name)])
     }
 
-    /// A directory that holds what must outlive generations: a service's data. Never removed, and what is backed up.
+    /// A directory that holds what must outlive generations: a service's data. Never removed, and what is backed up. `copied`: `"live"`, or
+    /// `"stopped"` if its service must not write to it meanwhile.
     fn state<'v>(
         #[starlark(require = pos)] path: &str,
         #[starlark(require = named)] user: &str,
         #[starlark(require = named)] group: &str,
         #[starlark(require = named, default = 0o750)] mode: u32,
+        #[starlark(require = named, default = "live")] copied: &str,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        let service = current_service(eval, "state")?;
-        let noun = Noun::State(directory_of(path, user, group, mode));
-        let (path, service) = (eval.heap().alloc(path), eval.heap().alloc(service));
-        made(eval, &noun, &[("path", path), ("service", service)])
+        let at_rest = match copied {
+            "live" => false,
+            "stopped" => true,
+            other => anyhow::bail!("`copied` is `{}`, and takes `live` or `stopped`", other.escape_debug()),
+        };
+        let noun = Noun::State(State { directory: directory_of(path, user, group, mode), at_rest });
+        let path = eval.heap().alloc(path);
+        made(eval, &noun, &[("path", path)])
+    }
+
+    /// What a service keeps in the care of another one, its database say, and must outlive generations. `save` writes it to standard output,
+    /// `load` takes it from standard input, all or nothing, where `empty` exits with 0 (1: something is there) and after `clear`. They run
+    /// as `user`, once the units of `after` were started.
+    fn dump<'v>(
+        #[starlark(require = pos)] name: &str,
+        #[starlark(require = named)] user: &str,
+        #[starlark(require = named)] save: UnpackList<String>,
+        #[starlark(require = named)] load: UnpackList<String>,
+        #[starlark(require = named)] empty: UnpackList<String>,
+        #[starlark(require = named)] clear: UnpackList<String>,
+        #[starlark(require = named, default = UnpackList::default())] after: UnpackList<String>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let noun = Noun::Dump(Dump {
+            name: name.to_owned(),
+            user: user.to_owned(),
+            save: save.items,
+            load: load.items,
+            empty: empty.items,
+            clear: clear.items,
+            after: after.items,
+        });
+        let name = eval.heap().alloc(name);
+        made(eval, &noun, &[("name", name)])
+    }
+
+    /// A repository of restic that keeps copies of what the services of the host keep, and from which what is absent is restored.
+    /// `password`, `credentials` and `ssh_key` are names of secrets; `keep` says how many `last`, `daily`, `weekly` and `monthly` ones stay.
+    fn repository<'v>(
+        #[starlark(require = pos)] address: &str,
+        #[starlark(require = named)] password: &str,
+        #[starlark(require = named, default = NoneOr::None)] credentials: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] ssh_key: NoneOr<String>,
+        #[starlark(require = named, default = NoneOr::None)] known_hosts: NoneOr<String>,
+        #[starlark(require = named, default = UnpackDictEntries::default())] keep: UnpackDictEntries<
+            String,
+            u32,
+        >,
+        #[starlark(require = named, default = true)] restores: bool,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        let rule = |(word, number): (String, u32)| {
+            let rule = Keep::of(&word);
+            let rule = rule.ok_or_else(|| {
+                anyhow::anyhow!(
+                    "`keep` has no rule `{}`: last, daily, weekly and monthly are",
+                    word.escape_debug()
+                )
+            });
+            Ok((rule?, number))
+        };
+        let keep = keep.entries.into_iter().map(rule).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        let noun = Noun::Repository(Repository {
+            address: address.to_owned(),
+            password: password.to_owned(),
+            credentials: credentials.into_option(),
+            ssh: ssh_key.into_option().zip(known_hosts.into_option()),
+            keep: keep.into_iter().filter(|(_, number)| *number > 0).collect(),
+            restores,
+        });
+        let address = eval.heap().alloc(address);
+        made(eval, &noun, &[("address", address)])
     }
 
     /// An addition to every unit of a type, `"service"`, whoever brought it. `drop_in` names the file: a drop-in of that name for one unit
