@@ -12,6 +12,7 @@ use super::desired::Wanted;
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::journal::{self, Journal, Phase};
+use super::kept::{Scene, leave};
 use super::marks::{Marks, Verdict};
 use super::report::{Ending, Outcome, Problem};
 use super::state::Claim;
@@ -306,9 +307,27 @@ impl Activation<'_> {
         Marks::judge(&self.state, journal.to, Verdict::Good, serial)?;
         self.forget()?;
         self.report.line("done:", &format!("generation {} (before: {})", journal.to, journal.from));
+        self.let_go(journal, &generation);
         self.tidy();
         self.forget_secrets();
         self.outcome(journal, journal.to, Ending::Done, arrival)
+    }
+
+    /// Services that are gone are known to be, and other hosts may have them. That can wait, so it refuses nothing.
+    fn let_go(&mut self, journal: &Journal, here: &Generation) {
+        if !self.host.is_running() || journal.from == journal.to {
+            return;
+        }
+        let from = self.known.get(&self.state, journal.from);
+        let noted = from.and_then(|from| leave::note_gone(&self.state, &from, here));
+        let told = noted.and_then(|()| {
+            let (state, host, generation) = (&self.state, self.host, here.clone());
+            leave::hand_over(&mut Scene { state, host, generation, report: &mut self.report })
+        });
+        if let Err(error) = told {
+            self.report
+                .line("left", &format!("that services are gone is said with the next copy: {error:#}"));
+        }
     }
 
     /// Goes back, unless that is not wanted or not possible.
