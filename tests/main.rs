@@ -17,6 +17,7 @@ mod homelab;
 mod hosts;
 mod images;
 mod invariants;
+mod kept;
 mod language;
 mod lock;
 mod looking;
