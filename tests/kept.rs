@@ -88,8 +88,8 @@ fn fill(host: &Host, service: &str) {
 /// Everything that is kept of a directory, in a text.
 fn everything(host: &Host, directory: &str) -> String {
     host.sh(&format!(
-        r#"cd {directory}; find . -mindepth 1 -printf '%P %y %m %u %g %s %l %T@\n' | LC_ALL=C sort
-        find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."#
+        r"cd {directory}; find . -mindepth 1 -printf '%P %y %m %u %g %s %l %T@\n' | LC_ALL=C sort
+        find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."
     ))
 }
 
