@@ -6,7 +6,7 @@ use crate::support::source::{self, Tree};
 use crate::support::{Host, activator, require_hosts};
 
 /// A service with two directories, that writes into neither by itself.
-const KEEPER: &str = r#"
+pub(crate) const KEEPER: &str = r#"
 def _build(ctx):
     name = ctx.name
     return [
@@ -30,7 +30,7 @@ keeper = module(
 "#;
 
 /// An environment of one host, with services besides the backups.
-fn environment(tree: &Tree, name: &str, backups: &str, services: &str) {
+pub(crate) fn environment(tree: &Tree, name: &str, backups: &str, services: &str) {
     tree.write("modules/keeper/keeper.star", KEEPER);
     tree.write(
         &format!("environments/{name}.star"),
@@ -52,14 +52,14 @@ environment(
 
 const LOCAL: &str = r#"repository = "/srv/backups""#;
 
-fn make_secret(host: &Host, name: &str, value: &str) {
+pub(crate) fn make_secret(host: &Host, name: &str, value: &str) {
     host.sh("install -d -m 0700 /etc/credstore.encrypted");
     let script = format!("systemd-creds encrypt --name={name} - /etc/credstore.encrypted/{name}");
     let output = host.run_with(&["bash", "-euc", &script], value.as_bytes());
     assert!(output.status.success(), "{}", said(&output));
 }
 
-fn boot(name: &str) -> Host {
+pub(crate) fn boot(name: &str) -> Host {
     let host = Host::boot(name);
     host.push(&activator(), "/usr/local/bin/rick-activate");
     make_secret(&host, "restic-password", "correct horse");
@@ -67,7 +67,7 @@ fn boot(name: &str) -> Host {
 }
 
 #[track_caller]
-fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
+pub(crate) fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
     host.push(&tree.bundle(environment), "/root/bundle.tar");
     let output = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
     assert!(output.status.success(), "{}", said(&output));
@@ -75,7 +75,7 @@ fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
 }
 
 /// A thousand files with owners, modes, times, links, holes and ugly names.
-fn fill(host: &Host, service: &str) {
+pub(crate) fn fill(host: &Host, service: &str) {
     host.sh(&format!(
         r#"cd /var/lib/{service}; for i in $(seq 100); do mkdir "d $i"; for j in $(seq 9); do echo "$i $j $RANDOM" >"d $i/$j"; done; done
         ln -s /etc/shadow link; ln 'd 1/1' hard; printf 'a\0b' >$'new\nline'; printf x >$'not\377utf8'; : >empty
@@ -86,7 +86,7 @@ fn fill(host: &Host, service: &str) {
 }
 
 /// Everything that is kept of a directory, in a text.
-fn everything(host: &Host, directory: &str) -> String {
+pub(crate) fn everything(host: &Host, directory: &str) -> String {
     host.sh(&format!(
         r"cd {directory}; find . -mindepth 1 -printf '%P %y %m %u %g %s %l %T@\n' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."

@@ -22,6 +22,7 @@ mod language;
 mod lock;
 mod looking;
 mod model;
+mod moves;
 mod plaintext;
 mod policy;
 mod provenance;

@@ -266,6 +266,9 @@ impl Activation<'_> {
         if problems.is_empty() {
             let what = format!("generation {} is current, and all of it runs", target.number);
             self.report.line("nothing to do:", &what);
+            if self.host.is_running() {
+                self.release(generation);
+            }
             outcome.ending = Ending::NothingToDo;
         } else {
             outcome.ending =

@@ -51,7 +51,7 @@ impl Scene<'_> {
             }
         }
         // What could not be said when a service left is said as soon as that is possible.
-        leave::hand_over(self)
+        leave::release(self)
     }
 
     /// Copies what one service keeps to one repository. `None`: it keeps nothing yet.

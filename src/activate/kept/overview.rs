@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::record::{Record, Word};
 use super::restic::{BEFORE_SWITCH, Restic, Snapshot};
-use super::{Kept, Part, Scene};
+use super::{Kept, Part, Scene, leave};
 use crate::bundle::names::Label;
 
 /// One service.
@@ -65,7 +65,7 @@ impl Scene<'_> {
             restic.unlock()?;
             restic.check(part)?;
         }
-        Ok(())
+        leave::release(self)
     }
 }
 

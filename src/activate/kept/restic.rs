@@ -1,7 +1,7 @@
 //! restic, told what to do; and its answers.
 
 use std::fmt::{self, Display};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::in_memory;
 use crate::activate::generation::Generation;
 use crate::activate::secrets;
 use crate::activate::state::State;
@@ -23,6 +24,8 @@ const PROGRAM: &str = "/usr/bin/restic";
 const CACHE: &str = "/var/cache/rick-backup";
 /// Where a credential of the host is in clear while restic needs it as a file, in memory.
 const CLEAR: &str = "/run/rick/kept/credentials";
+/// How many processes of a host speak with repositories at once. sshd turns away the eleventh that is not known yet.
+const TURNS: u32 = 4;
 /// How long somebody else may hold the repository.
 const PATIENCE: &str = "30m";
 /// The variables that `credentials` may set.
@@ -31,7 +34,7 @@ const VARIABLES: [&str; 7] = ["RESTIC_", "AWS_", "AZURE_", "B2_", "GOOGLE_", "OS
 /// The tags of a copy, beside its environment and its service.
 pub const BEFORE_SWITCH: &str = "before-switch";
 /// The tag of the word that another host may have the service.
-pub const HANDED_OVER: &str = "handed-over";
+pub const RELEASED: &str = "released";
 /// The tag of the word that another host has it.
 pub const TAKEN: &str = "taken";
 
@@ -92,7 +95,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// It is a copy, not a word about one.
     pub fn is_copy(&self) -> bool {
-        !self.tags.iter().any(|tag| tag == HANDED_OVER || tag == TAKEN)
+        !self.tags.iter().any(|tag| tag == RELEASED || tag == TAKEN)
     }
 
     /// The value of a tag `KEY=VALUE`.
@@ -108,6 +111,8 @@ impl Snapshot {
 
 /// A repository that can be opened.
 pub struct Restic {
+    /// Held as long as it is spoken with.
+    _turn: File,
     address: String,
     variables: Vec<(String, String)>,
     options: Vec<String>,
@@ -130,6 +135,7 @@ impl Restic {
         if !Path::new(PROGRAM).exists() {
             return Err(Refusal::new(format!("{PROGRAM} is missing")).help("install restic").into());
         }
+        let turn = turn(state)?;
         let mut clear = Vec::new();
         let mut file = |name: &SecretName| credential(state, generation, name, &mut clear);
         let password = file(&repository.password)?;
@@ -153,6 +159,7 @@ impl Restic {
             durable::make_directory(&cache, 0o700)?;
         }
         Ok(Self {
+            _turn: turn,
             address: repository.address.clone(),
             variables,
             options: options.into_iter().collect(),
@@ -287,7 +294,7 @@ impl Restic {
         let joined = tags.join(",");
         let mut arguments =
             vec!["forget", "--quiet", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
-        for tag in [BEFORE_SWITCH, HANDED_OVER, TAKEN] {
+        for tag in [BEFORE_SWITCH, RELEASED, TAKEN] {
             arguments.extend(["--keep-tag", tag]);
         }
         let rules: Vec<[String; 2]> =
@@ -330,6 +337,25 @@ fn summary(output: &[u8]) -> Result<SnapshotId> {
 /// That nobody reads the rest is told by the exit code.
 fn hung_up(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Waits until it is this process's turn: a host with many services must not call its repository for all of them at once, for servers turn such callers
+/// away.
+fn turn(state: &State) -> Result<File> {
+    let open = |number: u32| {
+        let path = in_memory(state, &format!("turn-{number}"))?;
+        let file = File::options().create(true).append(true).open(&path);
+        file.with_context(|| format!("cannot lock {}", path.display()))
+    };
+    for number in 0..TURNS {
+        let file = open(number)?;
+        if file.try_lock().is_ok() {
+            return Ok(file);
+        }
+    }
+    let file = open(std::process::id() % TURNS)?;
+    file.lock().context("cannot wait for others that speak with the repository")?;
+    Ok(file)
 }
 
 /// Lines of `NAME=VALUE`: data, and only what restic and those it speaks to read.
