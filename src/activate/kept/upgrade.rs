@@ -11,7 +11,7 @@ use super::{Kept, Scene, restoring};
 use crate::activate::generation::Generation;
 use crate::activate::state::State;
 use crate::bundle::manifest::{HostManifest, UnitEntry};
-use crate::bundle::names::{Label, UnitName};
+use crate::bundle::names::Label;
 use crate::refusal::{Refusal, refuse};
 
 /// What becomes of what services keep when the host goes back over something that cannot be undone.
@@ -127,12 +127,14 @@ pub fn note(state: &State, copies: &[(Label, Restoring)]) -> Result<()> {
     Ok(())
 }
 
-/// The units of a service that rick runs, in a generation.
-pub fn units(generation: &Generation, service: &Label) -> Vec<UnitName> {
-    let units = generation.manifest().map(|manifest| manifest.units.as_slice()).unwrap_or_default();
-    units
-        .iter()
-        .filter(|unit| unit.service == *service && !unit.name.is_template())
-        .map(|unit| unit.name.clone())
-        .collect()
+/// What was copied when the host left this generation before is not what it had when it leaves it now.
+pub fn forget(state: &State, services: &[Kept], generation: u32) -> Result<()> {
+    for kept in services {
+        if let Some(mut record) = Record::read(state, &kept.service)?
+            && record.before.remove(&generation).is_some()
+        {
+            record.write(state, &kept.service)?;
+        }
+    }
+    Ok(())
 }
