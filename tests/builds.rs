@@ -144,7 +144,7 @@ fn succeed(command: &mut Command) {
 
 #[test]
 fn a_build_sees_what_it_was_given_and_nothing_else() {
-    let script = r#"
+    let script = r"
 bb=/bin/busybox
 {
     echo $($bb ls -a /)
@@ -158,7 +158,7 @@ bb=/bin/busybox
     $bb cat /etc/passwd
     $bb ls /proc/self/fd
 } >/out/made
-"#;
+";
     let tree = forge(script, "environment = {\"B\": \"2\"}, cores = 1,");
     let machine = Machine::new();
     machine.builds(&tree, &[]);
