@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::crash::{self, ACTIVATE, STRACE, some};
-use crate::support::lab::{activate, describe, done, host, is_well, item, lives, push, said, wait_for};
+use crate::support::lab::{
+    activate, describe, done, host, is_well, item, lab, lives, push, said, sleeper, wait_for,
+};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
@@ -62,6 +64,85 @@ fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
     assert_eq!(in_memory(&host), 0);
 }
 
+#[test]
+fn what_systemd_creds_and_podman_keep_is_read_where_a_host_has_no_key() {
+    require_hosts!();
+    let host = host("lab");
+    let reads = |name: &str, what: &str| format!("ExecStartPre=/bin/sh -c 'cat {what} > /run/{name}/seen'");
+    let c = sleeper(
+        "c.service",
+        "",
+        &format!("RuntimeDirectory=c\nLoadCredentialEncrypted=key\n{}", reads("c", "%d/key")),
+    );
+    let own = container("own,uid=\" + uid(\"app\") + \",mode=0400");
+    let tree =
+        lab(&["        user(\"app\", description = \"An application\"),\n", &c, BOX, &own, E].concat());
+    with_box_and_keys(&tree);
+
+    push(&host, &tree, "lab");
+    let output = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    assert!(said(&output).contains("this host lacks the secret `key`"), "{}", said(&output));
+    host.sh("install -d -m 0700 /etc/credstore.encrypted");
+    let encrypt = ["systemd-creds", "encrypt", "--name=key", "-", "/etc/credstore.encrypted/key"];
+    assert!(host.run_with(&encrypt, FIRST.as_bytes()).status.success());
+    // Of this one nobody says `secret(…)`: it is between Podman and who made it there.
+    let create = ["sh", "-c", "cat | podman secret create own -"];
+    assert!(host.run_with(&create, SETTING.as_bytes()).status.success());
+    host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    assert_eq!(host.ok(&["cat", "/run/c/seen"]), FIRST);
+    assert_eq!(host.ok(&["cat", "/run/e/seen"]), FIRST);
+    assert_eq!(host.ok(&["podman", "exec", "f", "/bin/cat", "/run/secrets/own"]), SETTING);
+    assert_eq!(found_below(host.disk(), FIRST), "");
+    assert_ne!(found_below(host.disk(), SETTING), "", "Podman keeps its own in clear, as `rickbuild` warns");
+}
+
+/// A service that reads what `modules/secrets` makes of `key`.
+const E: &str = r#"    ] + keys.nouns + [
+        unit("e.service", {
+            "Unit": {"Requires": keys.unit, "After": keys.unit},
+            "Service": {
+                "Type": "exec",
+                "User": "app",
+                "RuntimeDirectory": "e",
+                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", keys.paths["key"], "/run/e/seen"),
+                "ExecStart": command("/bin/sleep", "infinity"),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+"#;
+
+/// The image of what runs in containers here.
+const BOX: &str = r#"        image("box", layers = {"/bin/" + name: "busybox" for name in ["cat", "sleep"]}, command = ["/bin/sleep", "infinity"]),
+"#;
+
+/// A container `f` that sleeps, with these secrets.
+fn container(secrets: &str) -> String {
+    format!(
+        r#"        quadlet("f.container", {{
+            "Container": {{
+                "Image": "localhost/box",
+                "ContainerName": "f",
+                "User": uid("app"),
+                "Network": "none",
+                "Secret": ["{secrets}"],
+                "PodmanArgs": "--stop-signal=KILL",
+            }},
+            "Install": {{"WantedBy": "multi-user.target"}},
+        }}),
+"#
+    )
+}
+
+/// What the module of the laboratory needs for [`BOX`], and the `keys` that `modules/secrets` makes of `key`.
+fn with_box_and_keys(tree: &Tree) {
+    fs::copy("/bin/busybox", tree.path().join("modules/lab/busybox")).unwrap();
+    tree.edit(
+        "modules/lab/lab.star",
+        "def _build(ctx):\n",
+        "load(\"//modules/secrets\", \"secrets\")\n\ndef _build(ctx):\n    keys = secrets(ctx, user = \"app\", names = [\"key\"])\n",
+    );
+}
+
 /// No text of any program holds them.
 const FIRST: &str = "first-Aeph0Ohn-of-two";
 const SECOND: &str = "second-oht7Iech-of-two";
@@ -114,39 +195,9 @@ fn tree_for(host: &Host, os: &str) -> Tree {
 "#;
     let c = unit("c", &format!("LoadCredentialEncrypted=key\n{}", read("%d/key", "c")));
     let stated = "        user(\"app\", description = \"An application\"),\n        secret(\"key\"),\n        secret(\"settings\"),\n";
-    let e = r#"    ] + keys.nouns + [
-        unit("e.service", {
-            "Unit": {"Requires": keys.unit, "After": keys.unit},
-            "Service": {
-                "Type": "exec",
-                "User": "app",
-                "RuntimeDirectory": "e",
-                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", keys.paths["key"], "/run/e/seen"),
-                "ExecStart": command("/bin/sleep", "infinity"),
-            },
-            "Install": {"WantedBy": "multi-user.target"},
-        }),
-"#;
-    let f = r#"        image("box", layers = {"/bin/" + name: "busybox" for name in ["cat", "sleep"]}, command = ["/bin/sleep", "infinity"]),
-        quadlet("f.container", {
-            "Container": {
-                "Image": "localhost/box",
-                "ContainerName": "f",
-                "User": uid("app"),
-                "Network": "none",
-                "Secret": ["key", "settings,target=/etc/settings,gid=" + gid("app") + ",mode=0440"],
-                "PodmanArgs": "--stop-signal=KILL",
-            },
-            "Install": {"WantedBy": "multi-user.target"},
-        }),
-"#;
-    describe(&tree, &[stated, a_and_b, &c, &unit("d", ""), e, f].concat());
-    fs::copy("/bin/busybox", tree.path().join("modules/lab/busybox")).unwrap();
-    tree.edit(
-        "modules/lab/lab.star",
-        "def _build(ctx):\n",
-        "load(\"//modules/secrets\", \"secrets\")\n\ndef _build(ctx):\n    keys = secrets(ctx, user = \"app\", names = [\"key\"])\n",
-    );
+    let f = container("key\", \"settings,target=/etc/settings,gid=\" + gid(\"app\") + \",mode=0440");
+    describe(&tree, &[stated, a_and_b, &c, &unit("d", ""), E, BOX, &f].concat());
+    with_box_and_keys(&tree);
     tree
 }
 
