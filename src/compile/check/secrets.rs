@@ -10,9 +10,9 @@ use super::super::secret;
 use super::super::similar::did_you_mean;
 use super::accounts::parsed;
 use super::fields::field;
-use super::stated::help;
+use super::stated::{and_once, help};
 use super::survey::Survey;
-use super::written::Written;
+use super::written::{Entry, Written};
 use crate::bundle::names::SecretName;
 use crate::bundle::secret::MEMORY;
 use crate::bundle::token::{Piece, Token, pieces};
@@ -86,6 +86,16 @@ fn mounted(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Findin
                     .help("say the host's `ssh_key`, so that it comes with the bundle and is mounted from memory")
                     .help("or mount the `directory` of `secrets(ctx, …)`, of `//modules/secrets`"),
             );
+        } else if let Some(apart) = users_of_its_own(written) {
+            let message = format!(
+                "`{}` cannot have its secret `{name}` so: with `{}=` its users are others than those of the host",
+                written.name, apart.key
+            );
+            let finding = written.error(&entry.value_place, message, "the file is one of the host's");
+            let finding = and_once(finding, apart.key_place.span(), "said here".to_owned());
+            findings.push(
+                finding.help("leave that out, and give it a user of the host: `\"User\": uid(\"NAME\")`"),
+            );
         } else if let Err(Wrong { message, help }) =
             Mounted::parse(&entry.value, written.value("Container", "User"))
         {
@@ -93,6 +103,13 @@ fn mounted(survey: &Survey<'_>, written: &Written<'_>, findings: &mut Vec<Findin
             findings.push(written.error(&entry.value_place, message, "").help(help));
         }
     }
+}
+
+/// What says that numbers of users inside a container are not those of the host.
+fn users_of_its_own<'a>(written: &'a Written<'_>) -> Option<&'a Entry> {
+    let keys = ["UserNS", "UIDMap", "GIDMap", "SubUIDMap", "SubGIDMap", "RemapUsers"];
+    let said = keys.iter().filter_map(|key| written.last("Container", key));
+    said.into_iter().find(|entry| !matches!(entry.value.as_str(), "" | "host"))
 }
 
 /// Podman writes a container's environment into its configuration, and that to disk.
