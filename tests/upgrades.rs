@@ -145,7 +145,7 @@ fn an_upgrade_that_fails_is_undone_with_its_data() {
     is_well(&host);
     let output = host.run(&["rick-activate", "--settle=1", "--no-copies", "/root/bundle.tar"]);
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
-    // The copy that was taken when the host left generation 1 before is not what it had now.
+    // The copy that was taken when the host left generation 1 before, and of the data of version 2, is not what it had now.
     let refused = said(&host.run(&["rick-activate", "rollback", "1", "--with-state"]));
     assert!(refused.contains("no copy of `ledger` was taken when the host left generation 1"), "{refused}");
 }

@@ -145,7 +145,7 @@ impl Switch<'_> {
         let Some(from) = self.known.current(self.state)?.filter(|_| switching) else { return Ok(()) };
         let touched = upgrade::touched(&from, self.target);
         if !self.journal.terms.copies {
-            upgrade::forget(self.state, &touched, from.number)?;
+            upgrade::forget(self.state, &touched, &from)?;
         } else if !touched.is_empty() {
             self.halt(touched.iter().filter(|kept| kept.at_rest()).flat_map(Kept::units))?;
             let (state, host) = (self.state, self.host);
@@ -154,7 +154,7 @@ impl Switch<'_> {
         }
         if self.journal.terms.on_barrier == OnBarrier::Restore {
             let barred = upgrade::barred(&from, self.target);
-            let copies = upgrade::copies_for(self.state, &barred, self.target.number)?;
+            let copies = upgrade::copies_for(self.state, &barred, self.target)?;
             let kept = from.manifest().map(Kept::all).unwrap_or_default();
             self.halt(kept.iter().filter(|kept| barred.contains(kept.service())).flat_map(Kept::units))?;
             upgrade::note(self.state, &copies)?;

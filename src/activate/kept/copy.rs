@@ -82,6 +82,7 @@ impl Scene<'_> {
             record.sees(&presence);
             record.copied = Some(id.clone());
             if occasion == Occasion::BeforeSwitch {
+                record.leaves(self.state, &self.generation, service);
                 record.before.insert(self.generation.number, id.clone());
             }
             record.write(self.state, service)?;
