@@ -1,7 +1,7 @@
 //! A service moves from one host to another by an edit of two environments. In whichever order the hosts are activated, and wherever either
 //! is killed meanwhile, no byte is lost, and never do both have it.
 
-use crate::kept::{activate, boot, environment, everything, fill, make_secret};
+use crate::support::kept::{activate, boot, environment, everything, fill, make_secret};
 use crate::support::lab::{is_well, said, wait_for};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};

@@ -1,6 +1,6 @@
 //! A newer program changes what a service keeps, and going back brings back what was before it: nothing goes over a barrier unasked.
 
-use crate::kept::{activate, boot, everything, make_secret};
+use crate::support::kept::{activate, boot, everything, make_secret};
 use crate::support::lab::{is_well, said};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};

@@ -5,6 +5,7 @@ pub(crate) mod durability;
 pub(crate) mod facts;
 pub(crate) mod host;
 pub(crate) mod hub;
+pub(crate) mod kept;
 pub(crate) mod lab;
 pub(crate) mod miniflux;
 pub(crate) mod registry;
