@@ -149,3 +149,60 @@ fn an_upgrade_that_fails_is_undone_with_its_data() {
     let refused = said(&host.run(&["rick-activate", "rollback", "1", "--with-state"]));
     assert!(refused.contains("no copy of `ledger` was taken when the host left generation 1"), "{refused}");
 }
+
+/// In the place of restic: the nth time, whoever called it is killed.
+const KILLER: &str = r#"#!/bin/bash
+count=/var/lib/rick/kept/.count
+n=$(cat $count 2>/dev/null || echo 0)
+echo $((n + 1)) >$count
+if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null)" ]]; then
+    rm /var/lib/rick/kept/.kill-at
+    kill -KILL $PPID
+    exit 1
+fi
+exec /usr/bin/restic.real "$@"
+"#;
+
+#[test]
+fn going_back_with_data_survives_a_kill_at_every_step() {
+    require_hosts!();
+    let tree = source::modules();
+    let host = boot("books");
+    host.sh("mv /usr/bin/restic /usr/bin/restic.real");
+    host.write("/usr/bin/restic", KILLER);
+    host.sh("chmod 755 /usr/bin/restic");
+    environment(&tree, "ledger(version = 1)");
+    activate(&host, &tree, "books");
+    host.sh("cd /var/lib/ledger; seq 1000 >rows; mkdir d; for i in $(seq 50); do echo $i >d/$i; done; chown -R ledger:ledger .");
+    let first = ledger(&host);
+    environment(&tree, "ledger(version = 2)");
+    let mut point = 0;
+    loop {
+        activate(&host, &tree, "books");
+        host.sh("cd /var/lib/ledger; rm d/7; echo new >d/new; chown ledger: d/new");
+        let second = ledger(&host);
+        let number = host.sh("readlink /var/lib/rick/current | tr -dc 0-9");
+        host.sh(&format!("rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"));
+        let output = host.run(&["rick-activate", "--settle=0", "rollback", "1", "--with-state"]);
+        let there = host.sh("readlink /var/lib/rick/current");
+        if there.trim() != "gens/1" {
+            // It was not to be, and the host has what it had.
+            assert_eq!(ledger(&host), second, "{point}: {}", said(&output));
+            let ledger = host.property("ledger.service", "ActiveState");
+            assert_eq!(ledger, "active", "{point} of {number}: {}", said(&output));
+        }
+        if !output.status.success() {
+            // Whoever sees that it was cut short says the same again.
+            host.ok(&["rick-activate", "--settle=0", "rollback", "1", "--with-state"]);
+        }
+        assert_eq!(ledger(&host), first, "{point}: {}", said(&output));
+        host.sh("systemctl reset-failed");
+        is_well(&host);
+        if host.run(&["rm", "/var/lib/rick/kept/.kill-at"]).status.success() {
+            break;
+        }
+        point += 1;
+    }
+    println!("killed at {point} steps");
+    assert!(point >= 5, "{point}");
+}

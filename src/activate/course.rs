@@ -127,6 +127,7 @@ impl Activation<'_> {
         } else if course.applied.unmade {
             self.report.line("would make", "the directories, which went wrong before");
         }
+        self.tell_copies(target);
         for step in &course.plan.steps {
             let verb = format!("would {}", step.verb.word());
             self.report.line(&verb, &step.told());

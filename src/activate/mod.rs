@@ -90,6 +90,7 @@ use anyhow::Result;
 use self::generation::{Generation, Known};
 use self::host::{Host, Images};
 use self::journal::Journal;
+use self::kept::Kept;
 use self::kept::upgrade::{self, OnBarrier};
 use self::receive::HostNames;
 use self::report::{Ending, Outcome, Report};
@@ -186,6 +187,27 @@ impl Activation<'_> {
         let target = self.target_back(asked).map_err(Failure::Refused)?;
         self.expect_passable(&target).map_err(Failure::Refused)?;
         self.switch_to(&target, claim.as_ref())
+    }
+
+    /// Says of which services what they keep would be copied before, and which would leave.
+    fn tell_copies(&mut self, target: &Target) {
+        let Ok(Some(from)) = self.known.current(&self.state) else { return };
+        let empty = Generation { number: 0, directory: self.state.generation(0), content: None };
+        let to = target.generation.as_ref().unwrap_or(&empty);
+        let copied = from.manifest().is_some_and(|manifest| kept::restoring(manifest).is_some());
+        for kept in upgrade::touched(&from, to) {
+            let stays = to.manifest().is_some_and(|manifest| Kept::of(manifest, kept.service()).is_some());
+            if copied && self.terms.copies {
+                let why = if stays { "its programs change" } else { "it leaves" };
+                self.report.line("would copy", &format!("what {} keeps: {why}", kept.service()));
+            }
+            if !stays {
+                self.report.line(
+                    "would keep",
+                    &format!("what {} kept, until `rick-activate forget`", kept.service()),
+                );
+            }
+        }
     }
 
     /// Refuses to go back over what cannot be undone, unless it was said what becomes of what services keep.
