@@ -1,11 +1,12 @@
 //! What services keep in a database: it is saved and comes back whole, whatever is killed, and moves to the next major version.
 
-use std::process::Output;
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use crate::support::lab::wait_for;
 use crate::support::source::{self, Tree};
-use crate::support::{Host, activator, require_hosts, usual_suite};
+use crate::support::{Host, NEXT_SUITE, activator, require_hosts, usual_suite};
 
 /// What saves and loads.
 const STATE: &str = "/var/lib/rick/current/etc/postgresql/state";
@@ -413,4 +414,230 @@ fn whatever_is_killed_a_database_is_as_it_was_or_as_it_should_be() {
 fn start(host: &Host, what: &str) {
     let unit = ["systemd-run", "--quiet", "--unit=job", "--property=StandardInput=file:/root/saved"];
     host.ok(&unit.into_iter().chain(command(what, "books").iter().map(String::as_str)).collect::<Vec<_>>());
+}
+
+/// One word for each file of a cluster, its name, owner, mode, time and bytes.
+fn cluster(host: &Host, version: u32) -> String {
+    host.sh(&format!(
+        "cd /var/lib/rick-postgresql/{version} && (find . -printf '%p %u %m %T@ %s\\n' | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum"
+    ))
+}
+
+fn is_there(host: &Host, path: &str) -> bool {
+    host.run(&["test", "-e", &["/var/lib/rick-postgresql/", path].concat()]).status.success()
+}
+
+/// What stays on a host that is upgraded to the next release: the server of the one before, and the libraries that it needs.
+fn programs_of_the_release_before(host: &Host) {
+    let before = crate::support::tree("trixie").unwrap();
+    for part in ["usr/lib/postgresql/17", "usr/share/postgresql/17"] {
+        host.push(&before.join(part), &["/", part].concat());
+    }
+    // The compiler of queries, for which a library of 120 MB would have to come along; without it queries are interpreted.
+    host.sh("rm -r /usr/lib/postgresql/17/lib/llvmjit* /usr/lib/postgresql/17/lib/bitcode");
+    // Libraries need others.
+    for _ in 0..5 {
+        let missing = host.sh("(ldd /usr/lib/postgresql/17/bin/* /usr/lib/postgresql/17/lib/*.so /usr/local/lib/*.so.* 2>/dev/null || true) | awk '/not found/ { print $1 }' | sort -u");
+        for library in missing.lines() {
+            let found =
+                Command::new("find").arg(before.join("usr/lib")).args(["-name", library]).output().unwrap();
+            let found = String::from_utf8(found.stdout).unwrap();
+            host.push(
+                Path::new(found.lines().next().expect(library)),
+                &["/usr/local/lib/", library].concat(),
+            );
+        }
+        host.ok(&["ldconfig"]);
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("libraries are missing");
+}
+
+#[test]
+fn data_moves_to_the_next_major_version_or_stays_whole() {
+    {
+        require_hosts!("trixie");
+    }
+    require_hosts!(NEXT_SUITE);
+    let mut host = Host::boot_suite(NEXT_SUITE, "library");
+    host.push(&activator(), "/usr/local/bin/rick-activate");
+    programs_of_the_release_before(&host);
+    let tree = environment("version = 17", DATABASE, "\"pg_trgm\"");
+    let first = activate(&host, &tree);
+    assert!(first.status.success(), "{}", said(&first));
+    let database = connection(DATABASE);
+    sql(&host, "postgres", "postgres", "CREATE ROLE reader");
+    sql(&host, "books", &database, BOOKS);
+    sql(
+        &host,
+        "books",
+        &database,
+        "CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    );
+    sql(&host, "postgres", &database, MORE);
+    let books = "SELECT md5(string_agg(md5(book::text), ',' ORDER BY id)), count(*) FROM book";
+    let covers =
+        "SELECT md5(string_agg(oid || md5(lo_get(oid)), ',' ORDER BY oid)) FROM pg_largeobject_metadata";
+    let all = |host: &Host| [books, covers].map(|text| sql(host, "postgres", &database, text));
+    let rows = all(&host);
+
+    // Nobody said what becomes of the data: so nothing does, and the host goes back.
+    postgresql(&tree, "version = 18");
+    let unsaid = activate(&host, &tree);
+    assert!(!unsaid.status.success(), "{}", said(&unsaid));
+    let journal = host.ok(&["journalctl", "--unit=postgresql.service", "--output=cat"]);
+    assert!(journal.contains("say `upgrade_from = 17`"), "{journal}");
+    assert!(!is_there(&host, "18"));
+    assert_eq!(all(&host), rows);
+
+    postgresql(&tree, "version = 18, upgrade_from = 17");
+    let begun = Instant::now();
+    let upgraded = activate(&host, &tree);
+    eprintln!("an activation with an upgrade: {:?}", begun.elapsed());
+    assert!(upgraded.status.success(), "{}", said(&upgraded));
+    runs(&host, 18);
+    assert_eq!(all(&host), rows);
+    assert!(is_there(&host, "17/PG_VERSION") && !is_there(&host, "18.upgrade"));
+    assert_ne!(
+        sql(&host, "postgres", &database, "SELECT count(*) FROM pg_stats WHERE tablename = 'book'"),
+        "0"
+    );
+    assert_eq!(is_empty_by(&host, 18), Some(1));
+
+    // Killed at whatever moment, the old cluster is what it was, to the byte; and then it goes well, in both ways.
+    host.ok(&["systemctl", "stop", "postgresql.service", "postgresql-upgrade.service"]);
+    without_marks(&host, &database);
+    let untouched = cluster(&host, 17);
+    killed_it_leaves_the_old_cluster(&host, &untouched);
+    // The whole host goes down in the middle, and what is started at boot does it again.
+    away(&host);
+    upgrade(&host);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!is_there(&host, "18"));
+    host.power_cut();
+    host.boot_again();
+    wait_for("the server", || host.property("postgresql-databases.service", "ActiveState") == "active");
+    runs(&host, 18);
+    assert_eq!(all(&host), rows);
+    assert_eq!(cluster(&host, 17), untouched);
+
+    // The old version runs again, writes, and dies: neither has all, and nobody chooses but the administrator.
+    host.ok(&["systemctl", "stop", "postgresql.service", "postgresql-upgrade.service"]);
+    let aside = run_aside(&host, &database);
+    sql(&host, "postgres", &aside, "INSERT INTO book (title) VALUES ('the last one')");
+    host.ok(&["systemctl", "kill", "--kill-whom=all", "--signal=KILL", "old.service"]);
+    wait_for("its end", || host.property("old.service", "ActiveState") != "active");
+    let refused = host.run(&["systemctl", "start", "postgresql.service"]);
+    assert!(!refused.status.success());
+    let journal = host.ok(&["journalctl", "--unit=postgresql-upgrade.service", "--output=cat", "--boot"]);
+    assert!(journal.contains("PostgreSQL 17 ran again since"), "{journal}");
+    away(&host);
+    host.ok(&["systemctl", "start", "postgresql.service", "postgresql-databases.service"]);
+    assert_eq!(
+        sql(&host, "postgres", &database, "SELECT count(*) FROM book WHERE title = 'the last one'"),
+        "1"
+    );
+    assert_eq!(sql(&host, "postgres", &database, "SELECT count(*) FROM book"), "5001");
+
+    // The way back: the data as it was at the upgrade.
+    host.ok(&["rick-activate", "rollback", "1"]);
+    runs(&host, 17);
+    assert_eq!(sql(&host, "postgres", &database, "SELECT count(*) FROM book"), "5001");
+}
+
+fn killed_it_leaves_the_old_cluster(host: &Host, untouched: &str) {
+    for (way, mode) in [("dumped and loaded", "644"), ("by pg_upgrade", "755")] {
+        host.ok(&["chmod", mode, "/usr/lib/postgresql/18/bin/pg_upgrade"]);
+        away(host);
+        let begun = Instant::now();
+        upgrade(host);
+        wait_until_ended(host);
+        let duration = begun.elapsed();
+        eprintln!("an upgrade, {way}: {duration:?}");
+        let journal =
+            host.ok(&["journalctl", "--unit=postgresql-upgrade.service", "--output=cat", "--lines=5"]);
+        assert!(journal.contains(way) && is_there(host, "18/PG_VERSION"), "{journal}");
+        let mut killed = 0;
+        for moment in 1..6 {
+            away(host);
+            upgrade(host);
+            std::thread::sleep(duration * moment / 6);
+            host.run(&[
+                "systemctl",
+                "kill",
+                "--kill-whom=all",
+                "--signal=KILL",
+                "postgresql-upgrade.service",
+            ]);
+            wait_until_ended(host);
+            killed += u32::from(!is_there(host, "18"));
+            assert!(!is_there(host, "18") || is_there(host, "18/rick-upgraded-from"), "half a cluster");
+            assert_eq!(cluster(host, 17), untouched, "{way}, killed at {moment} of 6");
+        }
+        assert!(killed > 3, "{way}: {killed}");
+    }
+}
+
+fn upgrade(host: &Host) {
+    host.ok(&["systemctl", "start", "--no-block", "postgresql-upgrade.service"]);
+}
+
+fn wait_until_ended(host: &Host) {
+    let deadline = Instant::now() + Duration::from_mins(3);
+    let runs = || host.property("postgresql-upgrade.service", "ActiveState").ends_with("activating");
+    while runs() {
+        assert!(Instant::now() < deadline, "the upgrade does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// As if nothing had been upgraded yet.
+fn away(host: &Host) {
+    host.sh("systemctl stop postgresql-upgrade.service; systemctl reset-failed; rm -rf /var/lib/rick-postgresql/18");
+}
+
+/// Starts the old server out of the way; gives the connection string of the database there.
+fn run_aside(host: &Host, database: &str) -> String {
+    host.sh("install -d -o postgres /run/old
+        systemd-run --quiet --unit=old --uid=postgres --property=KillSignal=SIGINT --property=KillMode=mixed \
+            /usr/lib/postgresql/17/bin/postgres -D /var/lib/rick-postgresql/17 -c listen_addresses= -c unix_socket_directories=/run/old");
+    let answers = ["runuser", "-u", "postgres", "--", "psql", "--host=/run/old", "--command=SELECT 1"];
+    wait_for("the old server", || host.run(&answers).status.success());
+    database.replace("/run/postgresql", "/run/old")
+}
+
+/// Releases of November 2026 mark columns with what older ones of the next version do not know, so that their `pg_upgrade` cannot take it
+/// over. Here everything was made by a release before.
+fn without_marks(host: &Host, database: &str) {
+    let aside = run_aside(host, database);
+    let others = ["postgres", "template1"].map(|name| format!("host=/run/old dbname={name}"));
+    for connection in [&[aside][..], &others].concat() {
+        let clean = "UPDATE pg_attribute SET attoptions = NULL WHERE array_to_string(attoptions, ',') ~ '^pg_attver=[0-9]+$'";
+        sql(host, "postgres", &connection, clean);
+    }
+    host.ok(&["systemctl", "stop", "old.service"]);
+}
+
+#[track_caller]
+fn runs(host: &Host, version: u32) {
+    let number = sql(host, "postgres", "postgres", "SHOW server_version_num");
+    assert_eq!(number[..2], version.to_string());
+}
+
+/// Whether the database is empty, by the programs of a version.
+fn is_empty_by(host: &Host, version: u32) -> Option<i32> {
+    host.run(&[
+        "setpriv",
+        "--reuid=postgres",
+        "--regid=postgres",
+        "--init-groups",
+        STATE,
+        "empty",
+        &binaries(version),
+        DATABASE,
+    ])
+    .status
+    .code()
 }
