@@ -355,7 +355,10 @@ fn updates_keep_to_their_window_and_state_is_backed_up() {
     a_server_takes_backups_from_who_has_its_password(&host, &tree);
     a_key_is_given_to_ssh(&host, &tree);
 
-    host.ok(&["rick-activate", "rollback", "0"]);
+    // Its repository cannot be reached, so what it keeps cannot be copied before it leaves.
+    let output = host.run(&["rick-activate", "rollback", "0"]);
+    assert_eq!(output.status.code(), Some(3));
+    host.ok(&["rick-activate", "rollback", "0", "--no-copies"]);
     assert_eq!((calendar(), timer("RandomizedDelayUSec"), timer("Persistent"), timer("ActiveState")), before);
     assert_eq!(host.property("apt-daily-upgrade.service", "Environment"), "");
     assert_ne!(host.property("rick-backup-lab.timer", "ActiveState"), "active");
@@ -455,15 +458,15 @@ fn backup_fails(host: &Host, because: &str) {
 
 fn what_cannot_be_backed_up_is_told(host: &Host) {
     host.sh("mv /var/lib/lab /root/lab");
-    backup_fails(host, "backup: /var/lib/lab is not there");
+    backup_fails(host, "/var/lib/lab of `lab` is empty, and was not before");
     host.sh("mkdir /var/lib/lab");
-    backup_fails(host, "backup: /var/lib/lab is empty, and was not before");
+    backup_fails(host, "/var/lib/lab of `lab` is empty, and was not before");
     host.sh("rmdir /var/lib/lab; mv /root/lab /var/lib/lab");
     assert_eq!(snapshots(host), 2);
 
     host.sh("mv /etc/credstore.encrypted/restic-password /root/");
     make_secret(host, "restic-password", "wrong horse");
-    backup_fails(host, "backup: the password does not open the repository");
+    backup_fails(host, "the password does not open the repository");
     host.sh("mv /root/restic-password /etc/credstore.encrypted/");
     assert_eq!(snapshots(host), 2);
 
@@ -471,7 +474,7 @@ fn what_cannot_be_backed_up_is_told(host: &Host) {
     let drop_in = "/run/systemd/system/rick-backup-lab.service.d/weak.conf";
     host.write(drop_in, "[Service]\nCapabilityBoundingSet=\n");
     host.sh("chmod 755 /var/lib/lab-more; systemctl daemon-reload");
-    backup_fails(host, "backup: incomplete");
+    backup_fails(host, "is incomplete: restic backup: something could not be read");
     assert_eq!(snapshots(host), 3, "the incomplete one is there, and nothing was forgotten");
     host.sh(&format!("rm {drop_in}; chmod 700 /var/lib/lab-more; systemctl daemon-reload"));
     host.ok(&["systemctl", "start", "rick-backup-lab.service"]);
@@ -505,7 +508,7 @@ fn a_server_takes_backups_from_who_has_its_password(host: &Host, tree: &Tree) {
 
     host.sh("rm /etc/credstore.encrypted/backup-server");
     make_secret(host, "backup-server", "LD_PRELOAD=/root/evil.so");
-    backup_fails(host, "backup: the credentials have a line that is no NAME=VALUE for restic");
+    backup_fails(host, "the credentials have a line that is no NAME=VALUE for restic");
     host.sh("rm /etc/credstore.encrypted/backup-server");
     make_secret(host, "backup-server", "RESTIC_REST_USERNAME=box\nRESTIC_REST_PASSWORD=wrong");
     backup_fails(host, "401");
@@ -558,8 +561,7 @@ fn environments_that_differ_in_their_policy_differ_in_nothing_else() {
             &available,
             [
                 "OnCalendar=Sun *-*-* 03:00",
-                "RESTIC_REPOSITORY=/srv/backups",
-                "--keep-last 2 --",
+                "/srv/backups of backups, keeps 2 last\n",
                 "Automatic-Reboot \"false\"",
             ],
         ),
@@ -568,8 +570,7 @@ fn environments_that_differ_in_their_policy_differ_in_nothing_else() {
             &best_effort,
             [
                 "OnCalendar=*-*-* 04:00",
-                "RESTIC_REPOSITORY=sftp:backup@backup.example.net:/srv",
-                "--keep-monthly 12 --",
+                "sftp:backup@backup.example.net:/srv of backups, keeps 3 last, 7 daily, 4 weekly, 12 monthly\n",
                 "Automatic-Reboot \"true\"",
             ],
         ),

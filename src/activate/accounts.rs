@@ -63,6 +63,14 @@ impl Remembered {
         }
     }
 
+    /// What became of the numbers on another host: of users, and of groups. Only those that are others there.
+    pub fn renumbered(&self, there: &Self) -> [BTreeMap<u32, u32>; 2] {
+        [(&self.users, &there.users), (&self.groups, &there.groups)].map(|(here, there)| {
+            let pairs = here.iter().filter_map(|(name, id)| Some((*id, *there.get(name)?)));
+            pairs.filter(|(here, there)| here != there).collect()
+        })
+    }
+
     /// Adds numbers, and writes the file if there is something new.
     pub fn remember(mut self, state: &State, ids: &Ids) -> Result<()> {
         let before = self.clone();

@@ -7,8 +7,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use super::gc::KEEP;
+use super::kept::upgrade::OnBarrier;
 use super::terms::{DEADLINE_S, SETTLE_S, Terms};
-use crate::bundle::names::HostName;
+use crate::bundle::names::{HostName, Label};
 use crate::registry::Origin;
 use crate::registry::reference::{Reference, SCHEME};
 use crate::registry::skopeo::Skopeo;
@@ -33,6 +34,8 @@ Examples:
   rick-activate list                       the generations of this host
   rick-activate diff                       what the last switch changed
   rick-activate rollback                   go back to the one before
+  rick-activate backup gitea               copy now what a service keeps
+  rick-activate restore gitea --to DIR     look into the last copy
   rick-activate bundle.tar --root DIR --host NAME
                                            try it on a directory
 
@@ -53,6 +56,8 @@ pub const ROLLED_BACK: u8 = 3;
 pub const NOT_WELL: u8 = 4;
 /// There was nothing to do, and somebody wants to know.
 pub const NOTHING_TO_DO: u8 = 10;
+/// A service has to wait for another host.
+pub const WAITS: u8 = 75;
 /// A bug.
 pub const BUG: i32 = 70;
 
@@ -120,6 +125,9 @@ pub struct SwitchArguments {
     /// Take over unit files of others that say the same as the bundle's: they are kept, and come back when the unit leaves.
     #[arg(long, global = true)]
     pub adopt: bool,
+    /// Take no copies of what services keep before their programs change or they leave.
+    #[arg(long, global = true)]
+    pub no_copies: bool,
     /// Exit with 10 if there was nothing to do.
     #[arg(long, global = true)]
     pub detailed_exit_code: bool,
@@ -158,11 +166,29 @@ impl SwitchArguments {
             confirm_within_s: self.confirm_within,
             go_back: !self.no_rollback,
             adopt: self.adopt,
+            copies: !self.no_copies,
+            on_barrier: OnBarrier::Refuse,
         }
     }
 }
 
 impl Arguments {
+    /// What is asked of a switch.
+    pub fn terms(&self) -> Terms {
+        let on_barrier = match &self.command {
+            Some(Command::Rollback { with_state: true, .. } | Command::SwitchTo { with_state: true, .. }) => {
+                OnBarrier::Restore
+            }
+            Some(Command::Rollback { without_state: true, .. }) => OnBarrier::Leave,
+            _ => OnBarrier::Refuse,
+        };
+        Terms { on_barrier, ..self.switch.terms() }
+    }
+
+    fn with_state(&self) -> bool {
+        self.terms().on_barrier == OnBarrier::Restore
+    }
+
     /// What a registry is asked for, and how.
     pub fn origin(&self, reference: &Reference) -> Origin {
         let RegistryArguments { authfile, insecure } = &self.registry;
@@ -176,7 +202,13 @@ impl Arguments {
         let mut arguments =
             vec![format!("--settle={}", switch.settle), format!("--deadline={}", switch.deadline)];
         arguments.extend(switch.confirm_within.map(|seconds| format!("--confirm-within={seconds}")));
-        let flags = [("--no-rollback", switch.no_rollback), ("--adopt", switch.adopt), ("--json", self.json)];
+        let flags = [
+            ("--no-rollback", switch.no_rollback),
+            ("--adopt", switch.adopt),
+            ("--no-copies", switch.no_copies),
+            ("--with-state", self.with_state()),
+            ("--json", self.json),
+        ];
         arguments.extend(flags.iter().filter(|(_, said)| *said).map(|(flag, _)| (*flag).to_owned()));
         arguments
     }
@@ -192,7 +224,17 @@ pub enum Command {
         /// The number of the generation.
         #[arg(value_name = "N", value_parser = generation)]
         number: Option<u32>,
+        /// Where programs changed what services keep, bring back the copy that was taken before. What is there is copied, too, so that
+        /// the way forth is open.
+        #[arg(long)]
+        with_state: bool,
+        /// Leave what services keep as it is, whatever the older programs make of it.
+        #[arg(long, conflicts_with = "with_state")]
+        without_state: bool,
     },
+    /// What is about what services keep.
+    #[command(flatten)]
+    Kept(Kept),
     /// Give the host back: stop what rick runs, start what ran before, and remove all that is rick's. Data and accounts stay.
     Uninstall,
     /// Tell how this host is: whether it has what its generation says, and what is remarkable.
@@ -263,6 +305,82 @@ pub enum Command {
     SwitchTo {
         /// The number of the generation.
         number: u32,
+        /// See `rollback`.
+        #[arg(long)]
+        with_state: bool,
+    },
+}
+
+/// What there is to do with what services keep.
+#[derive(Subcommand)]
+pub enum Kept {
+    /// Copy what services keep to the repositories of this host: of one service, or of all. Timers do so by themselves.
+    Backup {
+        /// The service.
+        service: Option<Label>,
+        /// Copy to the repository that this service of the environment brings, and to no other.
+        #[arg(long, value_name = "SERVICE")]
+        to: Option<Label>,
+        /// See instead that the repositories are sound, and read a part of what they hold: `1/7`, `5%`.
+        #[arg(long, value_name = "PART", conflicts_with_all = ["service", "to"])]
+        check: Option<String>,
+    },
+    /// Show the copies of what services keep.
+    Snapshots {
+        /// Only those of this service.
+        service: Option<Label>,
+        /// Also those of other hosts and environments.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Bring back what a service keeps, from the last copy or another one. What is there is not touched, unless --replace is said.
+    ///
+    /// The service is stopped, and started afterwards. A restore that was cut short is gone on with.
+    Restore {
+        /// The service.
+        service: Label,
+        /// The copy: the first digits that `snapshots` shows.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// Into this directory; nothing of the service is touched.
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Put it in the place of what is there, after a copy of that.
+        #[arg(long, conflicts_with = "to")]
+        replace: bool,
+        /// Do without that copy.
+        #[arg(long, requires = "replace")]
+        without_copy: bool,
+    },
+    /// Show what services of this host keep, and what those kept that are gone.
+    State,
+    /// Take what a service keeps as it is now: what is missing is meant to be.
+    Accept {
+        /// The service.
+        service: Label,
+    },
+    /// Remove for good what a service kept that is gone from this host.
+    Forget {
+        /// The service.
+        service: Label,
+        /// Yes, for good.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// What is asked before a service starts.
+    #[command(hide = true)]
+    Admit {
+        /// The service.
+        service: Label,
+        /// That it has to wait is fine; once it has not, start it.
+        #[arg(long)]
+        and_start: bool,
+    },
+    /// Start what was stopped for a copy.
+    #[command(hide = true)]
+    EndBackup {
+        /// The service.
+        service: Label,
     },
 }
 

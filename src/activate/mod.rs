@@ -48,6 +48,7 @@ pub mod handover;
 pub mod host;
 pub mod images;
 pub mod journal;
+pub mod kept;
 pub mod layer;
 pub mod list;
 pub mod marks;
@@ -89,11 +90,14 @@ use anyhow::Result;
 use self::generation::{Generation, Known};
 use self::host::{Host, Images};
 use self::journal::Journal;
+use self::kept::upgrade::{self, OnBarrier};
 use self::receive::HostNames;
 use self::report::{Ending, Outcome, Report};
 use self::state::{Claim, State};
 use self::target::Target;
 use self::terms::Terms;
+use crate::bundle::names::Label;
+use crate::refusal::Refusal;
 use crate::registry::Origin;
 
 /// Why an activation ended early.
@@ -180,7 +184,29 @@ impl Activation<'_> {
     pub fn roll_back(&mut self, asked: Option<u32>) -> Result<Conclusion, Failure> {
         let claim = self.claim().map_err(Failure::Refused)?;
         let target = self.target_back(asked).map_err(Failure::Refused)?;
+        self.expect_passable(&target).map_err(Failure::Refused)?;
         self.switch_to(&target, claim.as_ref())
+    }
+
+    /// Refuses to go back over what cannot be undone, unless it was said what becomes of what services keep.
+    fn expect_passable(&self, target: &Target) -> Result<()> {
+        let Some((from, to)) = self.known.current(&self.state)?.zip(target.generation.as_ref()) else {
+            return Ok(());
+        };
+        let barred = upgrade::barred(&from, to);
+        match self.terms.on_barrier {
+            OnBarrier::Leave => Ok(()),
+            OnBarrier::Restore => upgrade::copies_for(&self.state, &barred, to.number).map(drop),
+            OnBarrier::Refuse if barred.is_empty() => Ok(()),
+            OnBarrier::Refuse => {
+                let names: Vec<&str> = barred.iter().map(Label::as_str).collect();
+                let what = names.join(", ");
+                Err(Refusal::new(format!("generation {} has other programs for {what}, and what those of generation {} did to their data cannot be undone by going back", to.number, from.number))
+                    .help("`--with-state` brings back the copy of the data that was taken before, too: what came since then is in a copy of its own")
+                    .help("`--without-state` leaves the data as it is")
+                    .into())
+            }
+        }
     }
 
     /// A dry run writes nothing, so it holds nothing.
@@ -240,6 +266,9 @@ impl Activation<'_> {
         if problems.is_empty() {
             let what = format!("generation {} is current, and all of it runs", target.number);
             self.report.line("nothing to do:", &what);
+            if self.host.is_running() {
+                self.release(generation);
+            }
             outcome.ending = Ending::NothingToDo;
         } else {
             outcome.ending =

@@ -195,6 +195,12 @@ impl Activation<'_> {
     }
 }
 
+/// The file with a secret of the generation in `directory` that only root can read, if it has one: the path on the host.
+pub(super) fn path_for_root(directory: &Path, name: &SecretName) -> Result<Option<String>> {
+    let of_root = |wanted: &Wanted| wanted.secret == *name && wanted.uid == 0;
+    Ok(Secrets::of(directory)?.0.into_iter().find(of_root).map(|wanted| wanted.path))
+}
+
 /// Removes all but these.
 pub(super) fn forget(state: &State, needed: &BTreeSet<Digest>) -> Result<()> {
     for (digest, path) in in_memory(state)? {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::bundle::digest::Digest;
+use crate::bundle::names::Label;
 use crate::durable;
 use crate::refusal::{Refusal, refuse};
 
@@ -27,6 +28,7 @@ pub const STATE: &str = "/var/lib/rick";
 ///               marks.json        which generations were well, which were not, and which are pinned; the highest number there was
 ///               followed.json     what was last had of a registry that is followed
 ///               bin/              the activator itself, for PID 1 to call: it must be there at boot whatever becomes of the one called
+///               kept/             what is known of what services keep, and what is copied or restored of it at the moment
 ///               ids.json          the number of every account ever named
 ///               lock              held by the activator that runs
 ///               incoming/         what is being received, staged or removed; nothing reads it, the next run removes it
@@ -135,6 +137,16 @@ impl State {
     /// The record of numbers.
     pub fn ids(&self) -> PathBuf {
         self.directory().join("ids.json")
+    }
+
+    /// What services keep, as far as rick has to know.
+    pub fn kept(&self) -> PathBuf {
+        self.directory().join("kept")
+    }
+
+    /// The record of one of them.
+    pub fn kept_record(&self, service: &Label) -> PathBuf {
+        self.kept().join(format!("{service}.json"))
     }
 
     /// The place for what is not yet verified or not yet durable.

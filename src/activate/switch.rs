@@ -17,7 +17,9 @@ use super::explain;
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation, Known};
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
-use super::journal::Journal;
+use super::journal::{Journal, Phase};
+use super::kept::upgrade::{self, OnBarrier};
+use super::kept::{self, Scene};
 use super::plan::{self, Plan, Reason, Situation, Skip, Step};
 use super::probe;
 use super::report::{Problem, Report};
@@ -25,6 +27,7 @@ use super::state::State;
 use super::watch;
 use crate::bundle::manifest::{Role, UnitEntry};
 use crate::bundle::names::{Label, UnitName};
+use crate::refusal::refuse;
 
 /// A plan, and all that carrying it out takes.
 pub struct Switch<'a> {
@@ -76,6 +79,7 @@ impl Switch<'_> {
     pub fn carry_out(mut self) -> Result<Arrival> {
         self.note_halted()?;
         let mut problems = self.stop();
+        self.save_kept()?;
         self.commit()?;
         let mut live = self.load()?;
         self.replan(&live);
@@ -132,6 +136,34 @@ impl Switch<'_> {
             let _ = self.host.reset_failed(&gone);
         }
         failed.map(Problem::new).into_iter().collect()
+    }
+
+    /// What services keep, before programs come that may change it: copied, and if the host goes back, announced to be replaced. On the way
+    /// back from a switch that failed, nothing is: what was there before is what there is.
+    fn save_kept(&mut self) -> Result<()> {
+        let switching = self.journal.phase == Phase::Switching && self.flip && self.host.is_running();
+        let Some(from) = self.known.current(self.state)?.filter(|_| switching) else { return Ok(()) };
+        let touched = upgrade::touched(&from, self.target);
+        if self.journal.terms.copies && !touched.is_empty() {
+            let (state, host) = (self.state, self.host);
+            let mut scene = Scene { state, host, generation: from.clone(), report: self.report };
+            scene.copy_before(&touched)?;
+        }
+        if self.journal.terms.on_barrier == OnBarrier::Restore {
+            let barred = upgrade::barred(&from, self.target);
+            let copies = upgrade::copies_for(self.state, &barred, self.target.number)?;
+            let units = barred.iter().flat_map(|service| upgrade::units(&from, service));
+            let live = observe(self.host, units)?;
+            let running: Vec<UnitName> =
+                live.into_iter().filter(|(_, state)| state.runs()).map(|(unit, _)| unit).collect();
+            self.journal.halted.extend(running.iter().cloned());
+            self.journal.write(self.state)?;
+            if let Some(complaint) = self.jobs(Verb::Stop, &running) {
+                refuse!("{complaint}");
+            }
+            upgrade::note(self.state, &copies)?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -434,8 +466,18 @@ impl Switch<'_> {
 
     /// It is about a unit that the host is well without.
     fn is_optional(&self, problem: &Problem) -> bool {
-        let unit = problem.unit.as_ref().and_then(|unit| self.wanted(unit));
-        unit.is_some_and(|unit| unit.optional)
+        let Some(name) = &problem.unit else { return false };
+        self.wanted(name).is_some_and(|unit| unit.optional) || self.waits(name)
+    }
+
+    /// It is of a service that another host has yet to let go.
+    fn waits(&self, unit: &UnitName) -> bool {
+        let Some(manifest) = self.target.manifest() else { return false };
+        let of = |service: &&Label| {
+            kept::gate(service).as_ref() == Some(unit)
+                || manifest.units.iter().any(|entry| entry.name == *unit && entry.service == **service)
+        };
+        manifest.moved.keys().filter(of).any(|service| kept::admit::waits(self.state, service))
     }
 
     fn step_of(&self, unit: &UnitName) -> Option<Verb> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::upgrade::OnBarrier;
+
 /// How long restarted services are watched unless somebody says otherwise, in seconds.
 pub const SETTLE_S: u32 = 5;
 /// How long a switch may take in all before PID 1 goes back, in seconds: programs that make a large database on their first start
@@ -22,6 +24,12 @@ pub struct Terms {
     pub go_back: bool,
     /// Take over unit files of others that say the same.
     pub adopt: bool,
+    /// Copy what services keep before they are changed in a way that may change that too, or leave.
+    #[serde(default = "yes")]
+    pub copies: bool,
+    /// What becomes of what services keep on the way back over something that cannot be undone.
+    #[serde(default)]
+    pub on_barrier: OnBarrier,
 }
 
 impl Default for Terms {
@@ -32,6 +40,13 @@ impl Default for Terms {
             confirm_within_s: None,
             go_back: true,
             adopt: false,
+            copies: true,
+            on_barrier: OnBarrier::default(),
         }
     }
+}
+
+/// Journals of versions that knew nothing of it.
+fn yes() -> bool {
+    true
 }

@@ -12,6 +12,7 @@ use super::desired::Wanted;
 use super::foreign::{self, Foreign};
 use super::generation::{self, Generation};
 use super::journal::{self, Journal, Phase};
+use super::kept::{Scene, leave};
 use super::marks::{Marks, Verdict};
 use super::report::{Ending, Outcome, Problem};
 use super::state::Claim;
@@ -306,9 +307,32 @@ impl Activation<'_> {
         Marks::judge(&self.state, journal.to, Verdict::Good, serial)?;
         self.forget()?;
         self.report.line("done:", &format!("generation {} (before: {})", journal.to, journal.from));
+        self.let_go(journal, &generation);
         self.tidy();
         self.forget_secrets();
         self.outcome(journal, journal.to, Ending::Done, arrival)
+    }
+
+    /// Services that are gone are known to be, and other hosts may have them. That can wait, so it refuses nothing.
+    fn let_go(&mut self, journal: &Journal, here: &Generation) {
+        if !self.host.is_running() || journal.from == journal.to {
+            return;
+        }
+        let from = self.known.get(&self.state, journal.from);
+        if let Err(error) = from.and_then(|from| leave::note_gone(&self.state, &from, here)) {
+            self.report.line("left", &format!("that services are gone is not known: {error:#}"));
+        }
+        self.release(here);
+    }
+
+    /// Says what has not been said of services that are gone, if that is possible now.
+    pub(super) fn release(&mut self, here: &Generation) {
+        let (state, host, generation) = (&self.state, self.host, here.clone());
+        let told = leave::release(&mut Scene { state, host, generation, report: &mut self.report });
+        if let Err(error) = told {
+            self.report
+                .line("left", &format!("that services are gone is said with the next copy: {error:#}"));
+        }
     }
 
     /// Goes back, unless that is not wanted or not possible.

@@ -7,16 +7,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
-use rick::activate::cli::{Arguments, BUG, Bundle, Command, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK};
+use rick::activate::cli::{
+    Arguments, BUG, Bundle, Command, Kept, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK, WAITS,
+};
 use rick::activate::directory::Directory;
 use rick::activate::generation::Known;
 use rick::activate::host::Host;
+use rick::activate::kept::admit::Admission;
+use rick::activate::kept::restore::Wish;
+use rick::activate::kept::{self, Scene, overview};
 use rick::activate::receive::HostNames;
 use rick::activate::report::{Ending, Outcome, Problem, Report, in_colour};
 use rick::activate::state::{Claim, State};
 use rick::activate::systemd::Systemd;
 use rick::activate::{Activation, Conclusion, Failure, diff, list, preflight};
-use rick::refusal::{help_for, printable};
+use rick::refusal::{Refusal, help_for, printable};
 use serde::Serialize;
 use serde_json::json;
 
@@ -63,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
         Some(Command::Follow { reference }) => {
             concluded(arguments, |activation| activation.follow(&arguments.origin(reference)))
         }
-        Some(Command::Rollback { number }) => {
+        Some(Command::Rollback { number, .. }) => {
             concluded(arguments, |activation| activation.roll_back(*number))
         }
         Some(Command::Status { all, verify }) => {
@@ -89,7 +94,8 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
             concluded(arguments, |activation| activation.resume(*overdue).map(Conclusion::Here))
         }
         Some(Command::Secrets) => bring_secrets(arguments).map_err(Failure::Refused),
-        Some(Command::SwitchTo { number }) => concluded(arguments, |activation| {
+        Some(Command::Kept(command)) => with_kept(arguments, command).map_err(Failure::Refused),
+        Some(Command::SwitchTo { number, .. }) => concluded(arguments, |activation| {
             let _claim = Claim::handed_over(&activation.state, io::stdin()).map_err(Failure::Refused)?;
             activation.serve(*number).map(Conclusion::Here)
         }),
@@ -127,6 +133,62 @@ fn bring_secrets(arguments: &Arguments) -> Result<u8> {
     })
 }
 
+/// What is about what services keep.
+fn with_kept(arguments: &Arguments, command: &Kept) -> Result<u8> {
+    match command {
+        Kept::Backup { check: Some(part), .. } => scene(arguments, |scene| scene.check(part).map(|()| 0)),
+        Kept::Backup { service, to, .. } => {
+            scene(arguments, |scene| scene.copy_all(service.as_ref(), to.as_ref()).map(|()| 0))
+        }
+        Kept::Snapshots { service, all } => scene(arguments, |scene| {
+            let copies = scene.snapshots(service.as_ref(), *all)?;
+            print(&if arguments.json { json(&copies)? } else { overview::list(&copies) });
+            Ok(0)
+        }),
+        Kept::Restore { service, snapshot, to, replace, without_copy } => {
+            let wish = Wish {
+                snapshot: snapshot.clone(),
+                to: to.clone(),
+                replace: *replace,
+                without_copy: *without_copy,
+            };
+            scene(arguments, |scene| scene.restore(service, &wish).map(|()| 0))
+        }
+        Kept::State => scene(arguments, |scene| {
+            let all = scene.overview()?;
+            print(&if arguments.json { json(&all)? } else { overview::table(&all) });
+            Ok(0)
+        }),
+        Kept::Accept { service } => scene(arguments, |scene| scene.accept(service).map(|()| 0)),
+        Kept::Forget { service, yes: true } => scene(arguments, |scene| scene.forget(service).map(|()| 0)),
+        Kept::Forget { service, .. } => {
+            Err(Refusal::new(format!("what `{service}` kept would be removed from this host for good"))
+                .help("say `--yes` if that is meant; `rick-activate state` shows what it is")
+                .into())
+        }
+        Kept::Admit { service, and_start } => scene(arguments, |scene| {
+            Ok(match (scene.admit(service)?, and_start) {
+                (Admission::Granted, true) => scene.start(service).map(|()| 0)?,
+                (Admission::Granted, false) | (Admission::Waits, true) => 0,
+                (Admission::Waits, false) => WAITS,
+            })
+        }),
+        Kept::EndBackup { service } => on_stage(arguments, |activation| {
+            kept::copy::resume(&activation.state, activation.host, service).map(|()| 0)
+        }),
+    }
+}
+
+fn scene(arguments: &Arguments, act: impl FnOnce(&mut Scene<'_>) -> Result<u8>) -> Result<u8> {
+    on_stage(arguments, |activation| {
+        let Activation { state, known, host, report, .. } = activation;
+        if !host.is_running() {
+            return Err(Refusal::new("in a directory nothing runs, and nothing is copied").into());
+        }
+        act(&mut Scene::current(state, known, *host, report)?)
+    })
+}
+
 /// Sets the scene, this host or a directory, and acts.
 fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> Result<T>) -> Result<T> {
     let state = state_of(arguments)?;
@@ -141,7 +203,7 @@ fn on_stage<T>(arguments: &Arguments, act: impl FnOnce(&mut Activation<'_>) -> R
         dry_run: arguments.dry_run,
         allow_older: arguments.switch.allow_older,
         allow_unsigned: arguments.switch.allow_unsigned,
-        terms: arguments.switch.terms(),
+        terms: arguments.terms(),
         apart,
         report: report_for(arguments),
     })

@@ -175,6 +175,13 @@ pub struct Home {
     pub host: HostName,
 }
 
+impl Home {
+    /// The host that a manifest is for.
+    pub fn of(manifest: &HostManifest) -> Self {
+        Self { environment: manifest.environment.clone(), host: manifest.host.clone() }
+    }
+}
+
 impl Display for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.environment, self.host)

@@ -1,0 +1,116 @@
+//! A service that is gone from its host: what it kept stays, and another host may have it.
+
+use anyhow::Result;
+
+use super::admit::released;
+use super::record::{Left, Record, Word};
+use super::restic::{RELEASED, Restic};
+use super::{Kept, Part, Scene, dumps, folder, lock, presence, restoring};
+use crate::activate::generation::{self, Generation};
+use crate::activate::state::State;
+use crate::bundle::manifest::Home;
+use crate::bundle::names::Label;
+use crate::durable;
+use crate::refusal::{Refusal, refuse};
+
+/// Notes which services a switch took away, with what they keep.
+pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()> {
+    for kept in from.manifest().map(Kept::all).unwrap_or_default() {
+        let stays = to.manifest().is_some_and(|manifest| Kept::of(manifest, &kept.service).is_some());
+        let known = Record::read(state, &kept.service)?;
+        if stays || known.as_ref().is_some_and(|record| record.left.is_some()) {
+            continue;
+        }
+        let mut record = known.unwrap_or_default();
+        // What cannot be asked is not known to be empty.
+        let there = |part: &Part| presence::part(state, &kept, part).unwrap_or(true);
+        record.held.extend(kept.parts.iter().filter(|part| there(part)).cloned());
+        record.left =
+            Some(Left { generation: from.number, snapshot: record.copied.clone(), word: Word::None });
+        record.write(state, &kept.service)?;
+    }
+    Ok(())
+}
+
+/// Says of services that are gone that other hosts may have them, in the repository. What cannot be said now is said later.
+pub fn release(scene: &mut Scene<'_>) -> Result<()> {
+    let Some(manifest) = scene.generation.manifest() else { return Ok(()) };
+    for (service, mut record) in Record::all(scene.state)? {
+        if Kept::of(manifest, &service).is_some() {
+            continue;
+        }
+        let left = record.left.get_or_insert_with(|| Left {
+            generation: scene.generation.number,
+            snapshot: record.copied.clone(),
+            word: Word::None,
+        });
+        if matches!(left.word, Word::Said(_)) {
+            continue;
+        }
+        let (Some(copy), Some(repository)) = (left.snapshot.clone(), restoring(manifest)) else {
+            record.write(scene.state, &service)?;
+            continue;
+        };
+        let (home, restic) = (Home::of(manifest), Restic::open(scene.state, &scene.generation, repository)?);
+        // Noted first: from here on this host asks before it has the service again.
+        left.word = Word::Saying;
+        record.write(scene.state, &service)?;
+        let said = match released(&restic, &home, &service)? {
+            Some(word) if word.tagged("copy") == Some(copy.as_str()) => word.id,
+            _ => {
+                let mut tags = scene.tags(&service)?;
+                tags.extend([RELEASED.to_owned(), format!("copy={}", copy.as_str())]);
+                restic.say(manifest.host.as_str(), &tags)?
+            }
+        };
+        if let Some(left) = record.left.as_mut() {
+            left.word = Word::Said(said);
+        }
+        record.write(scene.state, &service)?;
+        scene.report.line("release", &format!("{service}: another host may have it, as of {copy}"));
+    }
+    Ok(())
+}
+
+impl Scene<'_> {
+    /// Removes what a service kept that is gone from this host. `generation` is one that had it.
+    pub fn forget(&mut self, service: &Label) -> Result<()> {
+        if self.generation.manifest().is_some_and(|manifest| Kept::of(manifest, service).is_some()) {
+            return Err(Refusal::new(format!("`{service}` is a service of this host"))
+                .help("take it out of the environment and activate that; then it can be forgotten")
+                .into());
+        }
+        let Some(record) = Record::read(self.state, service)? else {
+            refuse!(
+                "this host keeps nothing of a service `{service}`: `rick-activate state` shows what it keeps"
+            );
+        };
+        let _lock = lock(self.state, service)?;
+        for part in &record.held {
+            self.report.line("remove", &format!("{service}: {part}"));
+            match part {
+                Part::Directory(path) => durable::remove_tree_if_there(&self.state.on_host(path.as_str()))?,
+                Part::Dump(name) => self.clear(service, name)?,
+            }
+        }
+        durable::remove_tree_if_there(&folder(self.state, service))?;
+        durable::remove_file(&self.state.kept_record(service))
+    }
+
+    /// Removes what is in the care of another service, as the last generation said that had both.
+    fn clear(&self, service: &Label, name: &Label) -> Result<()> {
+        for number in generation::numbers(self.state)?.into_iter().rev() {
+            let generation = Generation::read(self.state, number)?;
+            if let Some(kept) = generation.manifest().and_then(|manifest| Kept::of(manifest, service))
+                && let Ok(dump) = dumps::named(&kept, name)
+            {
+                return dumps::clear(dump);
+            }
+        }
+        Err(Refusal::new(format!(
+            "no generation says any more how the dump `{name}` of `{service}` is removed"
+        ))
+        .help("remove it by hand")
+        .into())
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether there is anything: the one place that says what is absent.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::dumps;
+use super::{Kept, Part};
+use crate::activate::state::State;
+
+/// Part → there is something.
+pub type Presence = BTreeMap<Part, bool>;
+
+/// Looks at every part. A directory that is not there and one that is empty are the same: who makes it before anything stands in it has no say.
+///
+/// # Errors
+/// It cannot be known: then nobody may go on as if nothing was there.
+pub fn look(state: &State, kept: &Kept) -> Result<Presence> {
+    kept.parts.iter().map(|part| Ok((part.clone(), self::part(state, kept, part)?))).collect()
+}
+
+/// Looks at one part.
+pub fn part(state: &State, kept: &Kept, part: &Part) -> Result<bool> {
+    let there = match part {
+        Part::Directory(path) => holds_something(&state.on_host(path.as_str())),
+        Part::Dump(name) => dumps::is_empty(kept, name).map(|empty| !empty),
+    };
+    there.with_context(|| format!("cannot tell whether {part} is there"))
+}
+
+/// There is an entry in it, beside the one that file systems bring.
+fn holds_something(directory: &Path) -> Result<bool> {
+    let cannot = || format!("cannot read {}", directory.display());
+    // A link that leads nowhere is there: what it leads to may not be mounted.
+    if let Err(error) = fs::symlink_metadata(directory)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(directory).with_context(cannot)? {
+        if entry?.file_name() != "lost+found" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_empty_is_absent_and_what_cannot_be_read_is_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        assert!(!holds_something(&data).unwrap());
+        fs::create_dir(&data).unwrap();
+        assert!(!holds_something(&data).unwrap());
+        fs::create_dir(data.join("lost+found")).unwrap();
+        assert!(!holds_something(&data).unwrap());
+        fs::write(data.join(".hidden"), "").unwrap();
+        assert!(holds_something(&data).unwrap());
+        fs::write(dir.path().join("file"), "").unwrap();
+        holds_something(&dir.path().join("file")).unwrap_err();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
+        holds_something(&dir.path().join("link")).unwrap_err();
+    }
+}

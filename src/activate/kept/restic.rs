@@ -1,0 +1,436 @@
+//! restic, told what to do; and its answers.
+
+use std::fmt::{self, Display};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::in_memory;
+use crate::activate::generation::Generation;
+use crate::activate::secrets;
+use crate::activate::state::State;
+use crate::bundle::manifest::{Keep, Repository};
+use crate::bundle::names::SecretName;
+use crate::durable;
+use crate::refusal::{Refusal, refuse};
+
+/// The same place on Debian and Arch.
+const PROGRAM: &str = "/usr/bin/restic";
+/// What restic keeps of a repository beside it.
+const CACHE: &str = "/var/cache/rick-backup";
+/// Where a credential of the host is in clear while restic needs it as a file, in memory.
+const CLEAR: &str = "/run/rick/kept/credentials";
+/// How many processes of a host speak with repositories at once. sshd turns away the eleventh that is not known yet.
+const TURNS: u32 = 4;
+/// How long somebody else may hold the repository.
+const PATIENCE: &str = "30m";
+/// The variables that `credentials` may set.
+const VARIABLES: [&str; 7] = ["RESTIC_", "AWS_", "AZURE_", "B2_", "GOOGLE_", "OS_", "ST_"];
+
+/// The tags of a copy, beside its environment and its service.
+pub const BEFORE_SWITCH: &str = "before-switch";
+/// The tag of the word that another host may have the service.
+pub const RELEASED: &str = "released";
+/// The tag of the word that another host has it.
+pub const TAKEN: &str = "taken";
+
+/// The name of a copy: 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SnapshotId(String);
+
+impl SnapshotId {
+    /// The first digits, as restic shows them.
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+
+    /// All of them.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SnapshotId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hex { Ok(Self(text)) } else { Err("a snapshot has 64 hexadecimal digits".to_owned()) }
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> Self {
+        id.0
+    }
+}
+
+impl Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// A copy, or a word about one, in the repository.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub id: SnapshotId,
+    /// When it was taken.
+    pub time: String,
+    /// What it holds.
+    pub paths: Vec<String>,
+    /// The host that took it.
+    pub hostname: String,
+    /// What is said of it.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+impl Snapshot {
+    /// It is a copy, not a word about one.
+    pub fn is_copy(&self) -> bool {
+        !self.tags.iter().any(|tag| tag == RELEASED || tag == TAKEN)
+    }
+
+    /// The value of a tag `KEY=VALUE`.
+    pub fn tagged(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The generation that took it.
+    pub fn generation(&self) -> Option<u32> {
+        self.tagged("generation")?.parse().ok()
+    }
+}
+
+/// A repository that can be opened.
+pub struct Restic {
+    /// Held as long as it is spoken with.
+    _turn: File,
+    address: String,
+    variables: Vec<(String, String)>,
+    options: Vec<String>,
+    cache: PathBuf,
+    /// Files in clear to be removed at the end.
+    clear: Vec<PathBuf>,
+}
+
+impl Drop for Restic {
+    fn drop(&mut self) {
+        for file in &self.clear {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+impl Restic {
+    /// Finds what opens the repository: among the credentials of the service that this runs in, else with the generation, else with the host.
+    pub fn open(state: &State, generation: &Generation, repository: &Repository) -> Result<Self> {
+        if !Path::new(PROGRAM).exists() {
+            return Err(Refusal::new(format!("{PROGRAM} is missing")).help("install restic").into());
+        }
+        let turn = turn(state)?;
+        let mut clear = Vec::new();
+        let mut file = |name: &SecretName| credential(state, generation, name, &mut clear);
+        let password = file(&repository.password)?;
+        let credentials = repository.credentials.as_ref().map(&mut file).transpose()?;
+        let ssh = repository.ssh.as_ref();
+        let ssh = ssh.map(|ssh| Ok::<_, anyhow::Error>((file(&ssh.key)?, &ssh.known_hosts))).transpose()?;
+        let mut variables = vec![("RESTIC_PASSWORD_FILE".to_owned(), password.display().to_string())];
+        if let Some(path) = credentials {
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            variables.extend(variables_of(&text)?);
+        }
+        let options = ssh.map(|(key, known_hosts)| {
+            format!(
+                "sftp.args=-i {} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts}",
+                key.display()
+            )
+        });
+        let cache = state.on_host(CACHE);
+        if !cache.is_dir() {
+            durable::make_directory(&cache, 0o700)?;
+        }
+        Ok(Self {
+            _turn: turn,
+            address: repository.address.clone(),
+            variables,
+            options: options.into_iter().collect(),
+            cache,
+            clear,
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--cache-dir").arg(&self.cache).args(["--retry-lock", PATIENCE]);
+        command.args(self.options.iter().flat_map(|option| ["-o", option]));
+        command.args(arguments).env("RESTIC_REPOSITORY", &self.address).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        let output = output(&mut self.command(arguments))?;
+        self.well(&output, arguments)?;
+        Ok(output.stdout)
+    }
+
+    /// What its exit code means.
+    fn well(&self, output: &Output, arguments: &[&str]) -> Result<()> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said = lines[lines.len().saturating_sub(4)..].join("; ");
+        let what = arguments.first().copied().unwrap_or_default();
+        let refusal = match output.status.code() {
+            Some(3) => Refusal::new(format!("restic {what}: something could not be read: {said}")),
+            Some(10) => Refusal::new(format!("there is no repository at {}", self.address)),
+            Some(11) => Refusal::new(format!("the repository {} stays locked: {said}", self.address))
+                .help("`restic unlock` removes locks of processes that are no more"),
+            Some(12) => Refusal::new(format!("the password does not open the repository {}", self.address)),
+            _ => Refusal::new(format!("restic {what} failed ({}): {said}", output.status)),
+        };
+        Err(refusal.into())
+    }
+
+    /// There is a repository at the address.
+    pub fn exists(&self) -> Result<bool> {
+        let arguments = ["cat", "config", "--no-lock"];
+        let output = output(&mut self.command(&arguments))?;
+        if output.status.code() == Some(10) {
+            return Ok(false);
+        }
+        self.well(&output, &arguments).map(|()| true)
+    }
+
+    /// Makes one.
+    pub fn init(&self) -> Result<()> {
+        self.run(&["init", "--quiet"]).map(drop)
+    }
+
+    /// Forgets locks of processes that are no more.
+    pub fn unlock(&self) -> Result<()> {
+        self.run(&["unlock", "--quiet"]).map(drop)
+    }
+
+    /// What has all of these tags, of one host or of all, oldest first. That there is no repository is no answer.
+    pub fn snapshots(&self, host: Option<&str>, tags: &[&str]) -> Result<Vec<Snapshot>> {
+        let joined = tags.join(",");
+        let mut arguments = vec!["snapshots", "--json", "--no-lock"];
+        if !tags.is_empty() {
+            arguments.extend(["--tag", &joined]);
+        }
+        arguments.extend(host.iter().flat_map(|host| ["--host", host]));
+        let output = self.run(&arguments)?;
+        let mut found: Vec<Snapshot> = serde_json::from_slice(&output)
+            .context("restic told of its snapshots in no way that is known")?;
+        found.sort_by(|one, other| one.time.cmp(&other.time));
+        Ok(found)
+    }
+
+    /// Copies paths; gives the name of the copy.
+    pub fn backup(&self, host: &str, tags: &[String], paths: &[String]) -> Result<SnapshotId> {
+        let mut arguments = vec!["backup", "--json", "--quiet", "--host", host];
+        arguments.extend(tags.iter().flat_map(|tag| ["--tag", tag]));
+        arguments.push("--");
+        arguments.extend(paths.iter().map(String::as_str));
+        let output = output(&mut self.command(&arguments))?;
+        if output.status.code() != Some(3) {
+            self.well(&output, &arguments)?;
+        }
+        let id = summary(&output.stdout)?;
+        // The copy is there, and lacks what could not be read.
+        self.well(&output, &arguments).with_context(|| format!("the copy {id} is incomplete"))?;
+        Ok(id)
+    }
+
+    /// Puts a word into the repository, which holds nothing but what it is tagged with.
+    pub fn say(&self, host: &str, tags: &[String]) -> Result<SnapshotId> {
+        let mut arguments =
+            vec!["backup", "--json", "--quiet", "--host", host, "--stdin", "--stdin-filename", "word"];
+        arguments.extend(tags.iter().flat_map(|tag| ["--tag", tag]));
+        let mut command = self.command(&arguments);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.with_context(|| format!("cannot start {PROGRAM}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(tags.join("\n").as_bytes()).or_else(hung_up)?;
+        }
+        let output = child.wait_with_output().context("restic ended in an unknown way")?;
+        self.well(&output, &arguments)?;
+        summary(&output.stdout)
+    }
+
+    /// Brings what a copy has at `path` to `target`. What is there already and not in the copy stays, unless it is to be `exact`.
+    pub fn restore(&self, id: &SnapshotId, path: &str, target: &Path, exact: bool) -> Result<()> {
+        let what = format!("{}:{path}", id.as_str());
+        let target = target.display().to_string();
+        let mut arguments = vec!["restore", "--quiet", &what, "--target", &target];
+        if exact {
+            arguments.push("--delete");
+        }
+        self.run(&arguments).map(drop)
+    }
+
+    /// What is known of a copy.
+    pub fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot> {
+        let output = self.run(&["snapshots", "--json", "--no-lock", id.as_str()])?;
+        let found: Vec<Snapshot> =
+            serde_json::from_slice(&output).context("restic told of a snapshot in no way that is known")?;
+        found.into_iter().next().with_context(|| format!("the repository has no copy {id}"))
+    }
+
+    /// Forgets copies of a service that the rules do not keep. Those before a switch and words to other hosts stay.
+    pub fn forget(&self, host: &str, tags: &[&str], keep: &[(Keep, u32)]) -> Result<()> {
+        let joined = tags.join(",");
+        let mut arguments =
+            vec!["forget", "--quiet", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
+        for tag in [BEFORE_SWITCH, RELEASED, TAKEN] {
+            arguments.extend(["--keep-tag", tag]);
+        }
+        let rules: Vec<[String; 2]> =
+            keep.iter().map(|(rule, number)| [format!("--keep-{rule}"), number.to_string()]).collect();
+        arguments.extend(rules.iter().flatten().map(String::as_str));
+        self.run(&arguments).map(drop)
+    }
+
+    /// Forgets these.
+    pub fn remove(&self, ids: &[&SnapshotId]) -> Result<()> {
+        let mut arguments = vec!["forget", "--quiet"];
+        arguments.extend(ids.iter().map(|id| id.as_str()));
+        self.run(&arguments).map(drop)
+    }
+
+    /// Sees that the repository is sound, and reads a part of all that it holds: `1/7`, `5%`.
+    pub fn check(&self, part: &str) -> Result<()> {
+        let part = format!("--read-data-subset={part}");
+        self.run(&["check", "--quiet", &part]).map(drop)
+    }
+}
+
+fn output(command: &mut Command) -> Result<Output> {
+    command.output().with_context(|| format!("cannot start {PROGRAM}"))
+}
+
+/// The name of the copy, in what `backup` says at its end.
+fn summary(output: &[u8]) -> Result<SnapshotId> {
+    #[derive(Deserialize)]
+    struct Summary {
+        snapshot_id: SnapshotId,
+    }
+    let lines = output.split(|&byte| byte == b'\n');
+    match lines.filter_map(|line| serde_json::from_slice::<Summary>(line).ok()).next_back() {
+        Some(summary) => Ok(summary.snapshot_id),
+        None => refuse!("restic did not say the name of the copy"),
+    }
+}
+
+/// That nobody reads the rest is told by the exit code.
+fn hung_up(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Waits until it is this process's turn: a host with many services must not call its repository for all of them at once, for servers turn such callers
+/// away.
+fn turn(state: &State) -> Result<File> {
+    let open = |number: u32| {
+        let path = in_memory(state, &format!("turn-{number}"))?;
+        let file = File::options().create(true).append(true).open(&path);
+        file.with_context(|| format!("cannot lock {}", path.display()))
+    };
+    for number in 0..TURNS {
+        let file = open(number)?;
+        if file.try_lock().is_ok() {
+            return Ok(file);
+        }
+    }
+    let file = open(std::process::id() % TURNS)?;
+    file.lock().context("cannot wait for others that speak with the repository")?;
+    Ok(file)
+}
+
+/// Lines of `NAME=VALUE`: data, and only what restic and those it speaks to read.
+fn variables_of(text: &str) -> Result<Vec<(String, String)>> {
+    let mut variables = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let plain = |name: &str| {
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+                && VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        match line.split_once('=').filter(|(name, _)| plain(name)) {
+            Some((name, value)) => variables.push((name.to_owned(), value.to_owned())),
+            None => refuse!("the credentials have a line that is no NAME=VALUE for restic"),
+        }
+    }
+    Ok(variables)
+}
+
+/// The file with a secret in clear. None is on a disk.
+fn credential(
+    state: &State,
+    generation: &Generation,
+    name: &SecretName,
+    clear: &mut Vec<PathBuf>,
+) -> Result<PathBuf> {
+    let given =
+        std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join(name.as_str()));
+    if let Some(given) = given.filter(|file| file.exists()) {
+        return Ok(given);
+    }
+    if let Some(path) = secrets::path_for_root(&generation.directory, name)? {
+        return Ok(state.on_host(&path));
+    }
+    let folder = state.on_host(CLEAR);
+    if !folder.is_dir() {
+        durable::make_directory(&folder, 0o700)?;
+    }
+    let path = folder.join(format!("{name}.{}", std::process::id()));
+    clear.push(path.clone());
+    let mut command = Command::new("systemd-creds");
+    command.arg("decrypt").arg(format!("--name={name}"));
+    command.arg(state.on_host("/etc/credstore.encrypted").join(name.as_str())).arg("-");
+    let output = command.stdin(Stdio::null()).output().context("cannot start systemd-creds")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        refuse!("the secret `{name}` cannot be decrypted on this host: {}", said.trim());
+    }
+    durable::remove_file_if_there(&path)?;
+    durable::write_new(&path, &output.stdout, 0o400)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_data() {
+        let text = "# server\nRESTIC_REST_USERNAME=box\nRESTIC_REST_PASSWORD=pass=word=\n\n";
+        let expected = [("RESTIC_REST_USERNAME", "box"), ("RESTIC_REST_PASSWORD", "pass=word=")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables_of(text).unwrap(), expected);
+        for wrong in ["PATH=/tmp", "LD_PRELOAD=x", "RESTIC_x=1", "RESTIC", "export RESTIC_A=1"] {
+            variables_of(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_copy_is_taken_from_the_end_of_what_is_said() {
+        let id = "a".repeat(64);
+        let said = format!(
+            "{{\"message_type\":\"status\"}}\n{{\"message_type\":\"summary\",\"snapshot_id\":\"{id}\"}}\n"
+        );
+        assert_eq!(summary(said.as_bytes()).unwrap().as_str(), id);
+        summary(b"{\"snapshot_id\":\"latest\"}").unwrap_err();
+        summary(b"").unwrap_err();
+    }
+}

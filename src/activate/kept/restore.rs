@@ -1,0 +1,209 @@
+//! Brings what a service keeps out of a copy.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::copy::{Occasion, dump_in};
+use super::presence;
+use super::record::{Record, Restoring};
+use super::restic::{Restic, Snapshot, SnapshotId};
+use super::{Kept, Scene, dumps, folder, folder_in_copy, lock, owners};
+use crate::activate::host::Verb;
+use crate::bundle::manifest::{Role, UnitEntry};
+use crate::bundle::names::Label;
+use crate::durable;
+use crate::refusal::{Refusal, refuse};
+
+/// How a restore is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Which copy, by the first digits of its name; the last one of this host, unless given.
+    pub snapshot: Option<String>,
+    /// Into this directory, and nothing of the service is touched.
+    pub to: Option<PathBuf>,
+    /// Over what is there.
+    pub replace: bool,
+    /// And no copy is taken of that before.
+    pub without_copy: bool,
+}
+
+impl Scene<'_> {
+    /// Restores what a service keeps, as somebody wishes.
+    pub fn restore(&mut self, service: &Label, wish: &Wish) -> Result<()> {
+        let kept = self.kept(service)?;
+        let repository = self.repository()?;
+        let restic = Restic::open(self.state, &self.generation, &repository)?;
+        let record = Record::read(self.state, service)?.unwrap_or_default();
+        let interrupted = record.restoring.filter(|_| wish.snapshot.is_none() && wish.to.is_none());
+        let (snapshot, going_on) = match interrupted {
+            Some(restoring) => (restic.snapshot(&restoring.snapshot)?, true),
+            None => (self.wished(&restic, service, wish.snapshot.as_deref())?, false),
+        };
+        if let Some(to) = &wish.to {
+            self.report.line("restore", &format!("{service}: {} into {}", snapshot.id, to.display()));
+            return apart(&restic, &snapshot, service, to);
+        }
+        let presence = presence::look(self.state, &kept)?;
+        let something = presence.values().any(|there| *there);
+        if something && !wish.replace && !going_on {
+            let there: Vec<String> =
+                presence.iter().filter(|(_, there)| **there).map(|(part, _)| part.to_string()).collect();
+            return Err(Refusal::new(format!(
+                "{} of `{service}` is there, and is not touched",
+                there.join(", ")
+            ))
+            .help("`--replace` puts the copy in its place, after a copy of what is there")
+            .help("`--to DIR` restores beside it")
+            .into());
+        }
+        if something && !going_on && !wish.without_copy {
+            self.copy(&kept, &repository, Occasion::Usual).map_err(|error| {
+                error.context(
+                    Refusal::new("what is there could not be copied before")
+                        .help("`--without-copy` does without"),
+                )
+            })?;
+        }
+        self.report.line("stop", &kept.units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        self.host.run_jobs(Verb::Stop, &kept.units)?;
+        let lock = lock(self.state, service)?;
+        let mut record = Record::read(self.state, service)?.unwrap_or_default();
+        if !going_on {
+            let (snapshot, replace) = (snapshot.id.clone(), something);
+            record.restoring =
+                Some(Restoring { snapshot, replace, generation: None, begun: true, from: None });
+            record.write(self.state, service)?;
+        }
+        self.carry_out(&kept, &restic, &mut record)?;
+        drop(lock);
+        self.start(service)
+    }
+
+    /// Starts what rick runs of a service.
+    pub fn start(&mut self, service: &Label) -> Result<()> {
+        let wanted = |unit: &&UnitEntry| {
+            unit.service == *service && unit.role == Role::Run && !unit.name.is_template()
+        };
+        let units: Vec<_> =
+            self.manifest()?.units.iter().filter(wanted).map(|unit| unit.name.clone()).collect();
+        if units.is_empty() {
+            return Ok(());
+        }
+        self.report.line("start", &units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        self.host.run_jobs(Verb::Start, &units)
+    }
+
+    /// The copy that somebody names, or the last one that this host took.
+    fn wished(&self, restic: &Restic, service: &Label, wish: Option<&str>) -> Result<Snapshot> {
+        let manifest = self.manifest()?;
+        let (host, tags) = match wish {
+            // Of another host as well: its name says which it is.
+            Some(_) => (None, vec![service.as_str()]),
+            None => (Some(manifest.host.as_str()), vec![manifest.environment.as_str(), service.as_str()]),
+        };
+        let mut found = restic.snapshots(host, &tags)?;
+        found.retain(|snapshot| {
+            snapshot.is_copy() && wish.is_none_or(|wish| snapshot.id.as_str().starts_with(wish))
+        });
+        match (found.pop(), wish) {
+            (Some(_), Some(wish)) if !found.is_empty() => {
+                refuse!("several copies of `{service}` begin with `{wish}`")
+            }
+            (Some(snapshot), _) => Ok(snapshot),
+            (None, Some(wish)) => Err(Refusal::new(format!("there is no copy `{wish}` of `{service}`"))
+                .help("`rick-activate snapshots` shows those that there are")
+                .into()),
+            (None, None) => refuse!("there is no copy of `{service}` of this host"),
+        }
+    }
+
+    /// Does what the record says is to be restored; what a killed run left of it is done again. The lock is held.
+    pub(super) fn carry_out(&mut self, kept: &Kept, restic: &Restic, record: &mut Record) -> Result<()> {
+        let Some(restoring) = record.restoring.clone() else { return Ok(()) };
+        let service = &kept.service;
+        let snapshot = restic.snapshot(&restoring.snapshot)?;
+        self.report.line(
+            "restore",
+            &format!("{service}: {} of {} on {}", snapshot.id, snapshot.time, snapshot.hostname),
+        );
+        let folder = folder(self.state, service);
+        durable::remove_tree_if_there(&folder)?;
+        if snapshot.paths.contains(&folder_in_copy(service)) {
+            durable::make_directory(&folder, 0o700)?;
+            restic.restore(&snapshot.id, &folder_in_copy(service), &folder, true)?;
+        }
+        let mut directories = Vec::new();
+        for path in kept.directories().filter(|path| snapshot.paths.iter().any(|had| had == path.as_str())) {
+            let place = self.state.on_host(path.as_str());
+            if !place.is_dir() {
+                durable::make_directory(&place, 0o700)?;
+            }
+            restic.restore(&snapshot.id, path.as_str(), &place, restoring.replace)?;
+            directories.push(place);
+        }
+        let places: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
+        owners::translate(self.state, &folder, &places)?;
+        for dump in &kept.dumps {
+            let file = dump_in(&folder, &dump.name);
+            if !file.is_file() {
+                continue;
+            }
+            // Whatever is there is what a run loaded that was killed, or is to be replaced.
+            if !dumps::is_empty(kept, &dump.name)? {
+                dumps::clear(dump)?;
+            }
+            let file = File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            dumps::load(dump, file)?;
+        }
+        self.own(kept)?;
+        for place in &places {
+            durable::sync_filesystem(place)?;
+        }
+        durable::remove_tree_if_there(&folder)?;
+        record.restoring = None;
+        record.restored = Some(snapshot.id);
+        record.came_from = restoring.from.or(record.came_from.take());
+        record.left = None;
+        record.held = presence::look(self.state, kept)?
+            .into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(part, _)| part)
+            .collect();
+        record.write(self.state, service)?;
+        self.report.line("restored", service.as_str());
+        Ok(())
+    }
+
+    /// Gives the directories the owners and modes that are declared.
+    fn own(&self, kept: &Kept) -> Result<()> {
+        let mut command = Command::new("systemd-tmpfiles");
+        command.arg("--create").args(kept.directories().map(|path| format!("--prefix={path}")));
+        let status = command.arg(self.generation.directory.join("tmpfiles.conf")).status();
+        let status = status.context("cannot start systemd-tmpfiles")?;
+        if status.success() { Ok(()) } else { Err(anyhow::anyhow!("systemd-tmpfiles failed ({status})")) }
+    }
+}
+
+/// Everything of a copy below a directory, with dumps in `dumps/`.
+fn apart(restic: &Restic, snapshot: &Snapshot, service: &Label, to: &Path) -> Result<()> {
+    for path in &snapshot.paths {
+        let place = if *path == folder_in_copy(service) {
+            to.to_owned()
+        } else {
+            to.join(path.trim_start_matches('/'))
+        };
+        if !place.is_dir() {
+            durable::make_directory(&place, 0o700)?;
+        }
+        restic.restore(&snapshot.id, path, &place, false)?;
+    }
+    Ok(())
+}
+
+/// The copy to put back for generation `target`: the one that was taken when it, or one like it, was left.
+pub(super) fn copy_for(record: &Record, target: u32) -> Option<&SnapshotId> {
+    record.before.range(target..).next().map(|(_, id)| id)
+}

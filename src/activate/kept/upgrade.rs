@@ -1,0 +1,138 @@
+//! Before a switch that may change what services keep: a copy, so that going back can bring it back.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::copy::Occasion;
+use super::record::{Record, Restoring};
+use super::restore::copy_for;
+use super::{Kept, Scene, restoring};
+use crate::activate::generation::Generation;
+use crate::activate::state::State;
+use crate::bundle::manifest::{HostManifest, UnitEntry};
+use crate::bundle::names::{Label, UnitName};
+use crate::refusal::{Refusal, refuse};
+
+/// What becomes of what services keep when the host goes back over something that cannot be undone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnBarrier {
+    /// That is refused.
+    #[default]
+    Refuse,
+    /// The copy that was taken before comes back.
+    Restore,
+    /// It stays as it is, whatever the older programs make of it.
+    Leave,
+}
+
+/// The services that keep something and that the target changes in a way which may change that too, or takes away.
+pub fn touched(from: &Generation, to: &Generation) -> Vec<Kept> {
+    let Some(before) = from.manifest() else { return Vec::new() };
+    let touched = |kept: &Kept| match to.manifest().filter(|after| Kept::of(after, &kept.service).is_some()) {
+        Some(after) => programs(from, before, &kept.service) != programs(to, after, &kept.service),
+        None => true,
+    };
+    Kept::all(before).into_iter().filter(touched).collect()
+}
+
+/// The services that keep something and have a barrier on the way from one generation to another.
+pub fn barred(from: &Generation, to: &Generation) -> Vec<Label> {
+    let (Some(before), Some(after)) = (from.manifest(), to.manifest()) else { return Vec::new() };
+    let has_barrier = |service: &Label| {
+        [before, after]
+            .iter()
+            .any(|manifest| manifest.units.iter().any(|unit| unit.barrier && unit.service == *service))
+    };
+    let services = Kept::all(before).into_iter().map(|kept| kept.service);
+    let barred = |service: &Label| {
+        Kept::of(after, service).is_some()
+            && has_barrier(service)
+            && programs(from, before, service) != programs(to, after, service)
+    };
+    services.filter(barred).collect()
+}
+
+/// What may change the data of a service: the images of its containers, and what runs in its barriers that are none.
+fn programs(generation: &Generation, manifest: &HostManifest, service: &Label) -> BTreeSet<String> {
+    let own = manifest.units.iter().filter(|unit| unit.service == *service);
+    let mut programs = BTreeSet::new();
+    for unit in own {
+        let quadlet = unit.restart_on.iter().find(|path| path.as_str().starts_with("quadlets/"));
+        match quadlet {
+            Some(path) => {
+                let text = generation.file(path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                programs.extend(text.lines().filter(|line| line.starts_with("Image=")).map(str::to_owned));
+            }
+            None if unit.barrier => programs.extend(started(generation, unit)),
+            None => {}
+        }
+    }
+    programs
+}
+
+/// The lines by which a unit says what it starts.
+fn started(generation: &Generation, unit: &UnitEntry) -> Vec<String> {
+    let path = unit.restart_on.iter().find(|path| path.as_str() == format!("units/{}", unit.name));
+    let text = path.and_then(|path| generation.file(path).ok()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines()
+        .filter(|line| line.starts_with("ExecStart"))
+        .map(|line| format!("{}: {line}", unit.name))
+        .collect()
+}
+
+impl Scene<'_> {
+    /// Copies what these services keep, to where it would be restored from. The generation is the one that the host leaves.
+    pub fn copy_before(&mut self, services: &[Kept]) -> Result<()> {
+        let Some(repository) = restoring(self.manifest()?).cloned() else { return Ok(()) };
+        for kept in services {
+            self.copy(kept, &repository, Occasion::BeforeSwitch).map_err(|error| {
+                error.context(
+                    Refusal::new(format!("no copy of `{}` could be taken before", kept.service))
+                        .help("`--no-copies` switches without"),
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The copies that bring back what services kept when the host was last in `target`, or in one like it.
+///
+/// # Errors
+/// There is none of one of them.
+pub fn copies_for(state: &State, services: &[Label], target: u32) -> Result<Vec<(Label, Restoring)>> {
+    let find = |service: &Label| {
+        let record = Record::read(state, service)?.unwrap_or_default();
+        let Some(snapshot) = copy_for(&record, target).cloned() else {
+            refuse!("no copy of `{service}` was taken when the host left generation {target}");
+        };
+        let restoring =
+            Restoring { snapshot, replace: true, generation: Some(target), begun: false, from: None };
+        Ok((service.clone(), restoring))
+    };
+    services.iter().map(find).collect()
+}
+
+/// Notes that what services keep is to be replaced before they start in the generation that it is for.
+pub fn note(state: &State, copies: &[(Label, Restoring)]) -> Result<()> {
+    for (service, restoring) in copies {
+        let mut record = Record::read(state, service)?.unwrap_or_default();
+        record.restoring = Some(restoring.clone());
+        record.write(state, service)?;
+    }
+    Ok(())
+}
+
+/// The units of a service that rick runs, in a generation.
+pub fn units(generation: &Generation, service: &Label) -> Vec<UnitName> {
+    let units = generation.manifest().map(|manifest| manifest.units.as_slice()).unwrap_or_default();
+    units
+        .iter()
+        .filter(|unit| unit.service == *service && !unit.name.is_template())
+        .map(|unit| unit.name.clone())
+        .collect()
+}
