@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::kept::make_secret;
 use crate::support::lab::wait_for;
 use crate::support::source::{self, Tree};
 use crate::support::{Host, NEXT_SUITE, activator, require_hosts, usual_suite};
@@ -82,7 +83,7 @@ fn binaries(version: u32) -> String {
 fn command(what: &str, name: &str) -> Vec<String> {
     let clean =
         ["env", "--ignore-environment", "--chdir=/", "LANG=C.UTF-8", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
-    let user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"];
+    let user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
     let call = [STATE, what, &binaries(version()), name];
     [&clean[..], &user, &call].concat().into_iter().map(str::to_owned).collect()
 }
@@ -632,7 +633,7 @@ fn is_empty_by(host: &Host, version: u32) -> Option<i32> {
         "setpriv",
         "--reuid=postgres",
         "--regid=postgres",
-        "--init-groups",
+        "--clear-groups",
         STATE,
         "empty",
         &binaries(version),
@@ -640,4 +641,72 @@ fn is_empty_by(host: &Host, version: u32) -> Option<i32> {
     ])
     .status
     .code()
+}
+
+/// With the repository, the units and the gate that hosts have.
+#[test]
+fn a_database_that_is_gone_is_restored_before_its_service_starts() {
+    require_hosts!();
+    let tree = source::modules();
+    tree.write(
+        "modules/books/books.star",
+        r#"load("//modules/postgresql", "Database", "PostgresInfo", "database")
+
+def _build(ctx, pg: PostgresInfo):
+    psql = [pg.psql, "--no-psqlrc", "--host=" + pg.socket_dir, "--dbname=books"]
+    return database(pg, "books", owner = "books", extensions = ["pg_trgm"]) + [
+        user("books", groups = [pg.client_group]),
+        unit("books.service", {
+            "Unit": {"Wants": pg.ready, "After": pg.ready},
+            "Service": {
+                "Type": "oneshot",
+                "RemainAfterExit": True,
+                "User": "books",
+                # What a service does that finds nothing, and what it would find then.
+                "ExecStart": command(*(psql + ["--command=CREATE TABLE IF NOT EXISTS book (title text); INSERT INTO book VALUES ('started')"])),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+    ]
+
+books = module(doc = "Keeps books.", requires = {"pg": PostgresInfo}, contributes = [Database], build = _build)
+"#,
+    );
+    tree.write(
+        "environments/library.star",
+        &format!(
+            r#"load("//modules/backups", "backups")
+load("//modules/books", "books")
+load("//modules/postgresql", "postgresql")
+
+environment(
+    name = "library",
+    hosts = [host(name = "library", domain = "example.net", os = "debian-13", services = [
+        backups(repository = "/srv/backups"), postgresql(version = {}), books(),
+    ])],
+)
+"#,
+            version()
+        ),
+    );
+    let host = Host::boot("library");
+    host.push(&activator(), "/usr/local/bin/rick-activate");
+    make_secret(&host, "restic-password", "correct horse");
+    let first = activate(&host, &tree);
+    assert!(first.status.success(), "{}", said(&first));
+    let database = connection("books");
+    let more = "CREATE TABLE more AS SELECT i, md5(i::text) FROM generate_series(1, 100000) AS i; SELECT lo_from_bytea(7, 'seven')";
+    sql(&host, "books", &database, more);
+    host.ok(&["systemctl", "start", "rick-backup-books.service"]);
+    let before = everything(&host, &database);
+
+    host.sh("systemctl stop books.service postgresql.service; rm -rf /var/lib/rick-postgresql");
+    let again = activate(&host, &tree);
+    assert!(again.status.success(), "{}", said(&again));
+    // The service found what was there, and did what it does.
+    let added = sql(&host, "books", &database, "SELECT count(*) FROM book WHERE title = 'started'");
+    assert_eq!(added, "2", "{}", said(&again));
+    sql(&host, "books", &database, "DELETE FROM book WHERE ctid <> '(0,1)'");
+    let after = everything(&host, &database);
+    assert!(before == after, "{}", similar::TextDiff::from_lines(&before, &after).unified_diff());
 }
