@@ -39,4 +39,5 @@ mod tools;
 mod transaction;
 mod try_out;
 mod units;
+mod upgrades;
 mod workflows;

@@ -196,7 +196,7 @@ impl Activation<'_> {
         let barred = upgrade::barred(&from, to);
         match self.terms.on_barrier {
             OnBarrier::Leave => Ok(()),
-            OnBarrier::Restore => upgrade::copies_for(&self.state, &barred, to.number).map(drop),
+            OnBarrier::Restore => upgrade::copies_for(&self.state, &barred, to).map(drop),
             OnBarrier::Refuse if barred.is_empty() => Ok(()),
             OnBarrier::Refuse => {
                 let names: Vec<&str> = barred.iter().map(Label::as_str).collect();

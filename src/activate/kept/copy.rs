@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 pub enum Occasion {
     /// It is time to, or somebody asks.
     Usual,
-    /// The host leaves the generation for one that may change the data.
+    /// The host leaves the generation for one that may change the data. Who switches has stopped what is to be stopped for it.
     BeforeSwitch,
 }
 
@@ -62,8 +62,8 @@ impl Scene<'_> {
         occasion: Occasion,
     ) -> Result<Option<SnapshotId>> {
         let service = &kept.service;
-        let _lock = lock(self.state, service)?;
-        let record = Record::read(self.state, service)?.unwrap_or_default();
+        let lock = lock(self.state, service)?;
+        let mut record = Record::read(self.state, service)?.unwrap_or_default();
         let presence = presence::look(self.state, kept)?;
         expect_whole(service, &record, &presence)?;
         if presence.values().all(|there| !there) {
@@ -75,20 +75,25 @@ impl Scene<'_> {
             self.report.line("make", &format!("the repository {}", repository.address));
             restic.init()?;
         }
-        let halted = if kept.at_rest { halt(self.state, self.host, kept)? } else { Vec::new() };
+        let halts = kept.at_rest && occasion == Occasion::Usual;
+        let halted = if halts { halt(self.state, self.host, kept)? } else { Vec::new() };
         let copied = self.copied(kept, &restic, occasion);
+        if let Ok(id) = &copied {
+            record.sees(&presence);
+            record.copied = Some(id.clone());
+            if occasion == Occasion::BeforeSwitch {
+                record.leaves(self.state, &self.generation, service);
+                record.before.insert(self.generation.number, id.clone());
+            }
+            record.write(self.state, service)?;
+        }
+        // Before it starts it is asked whether it may, which takes the lock.
+        drop(lock);
         if !halted.is_empty() {
             resume(self.state, self.host, service)?;
         }
         let id = copied?;
         self.report.line("copied", &format!("{service}: {id}"));
-        let mut record = record;
-        record.sees(&presence);
-        record.copied = Some(id.clone());
-        if occasion == Occasion::BeforeSwitch {
-            record.before.insert(self.generation.number, id.clone());
-        }
-        record.write(self.state, service)?;
         if occasion == Occasion::Usual {
             self.keep_to_rules(service, &restic, repository)?;
         }

@@ -53,15 +53,12 @@ const RUNTIME: &str = "/run/rick/kept";
 /// What one service keeps, as a generation says.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The service.
-    pub service: Label,
+    service: Label,
     /// Its directories and dumps, in order.
     parts: Vec<Part>,
     /// What its dumps take.
     dumps: Vec<Dump>,
-    /// It is stopped while it is copied.
     at_rest: bool,
-    /// The units that rick runs for it.
     units: Vec<UnitName>,
 }
 
@@ -109,6 +106,21 @@ impl Kept {
         services.sort_unstable();
         services.dedup();
         services.into_iter().filter_map(|service| Self::of(manifest, service)).collect()
+    }
+
+    /// The service.
+    pub fn service(&self) -> &Label {
+        &self.service
+    }
+
+    /// It is stopped while it is copied.
+    pub fn at_rest(&self) -> bool {
+        self.at_rest
+    }
+
+    /// The units that rick runs for it.
+    pub fn units(&self) -> &[UnitName] {
+        &self.units
     }
 
     fn directories(&self) -> impl Iterator<Item = &HostPath> {
