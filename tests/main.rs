@@ -8,6 +8,7 @@ mod blueprints;
 mod builds;
 mod bundle;
 mod crash;
+mod databases;
 mod docs;
 mod errors;
 mod forward_auth;
