@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::kept::make_secret;
+use crate::support::kept::make_secret;
 use crate::support::lab::wait_for;
 use crate::support::source::{self, Tree};
 use crate::support::{Host, NEXT_SUITE, activator, require_hosts, usual_suite};
@@ -237,7 +237,7 @@ fn a_database_comes_back_as_it_was() {
     assert_eq!(is_empty(&host, DATABASE), Some(0));
     only_ours_are_left(&host);
     assert_code(&state(&host, "clear", DATABASE, "/dev/null"), 0);
-    assert_code(&state(&host, "load", DATABASE, "/root/saved"), 0);
+    assert_code(&state(&host, "restore", DATABASE, "/root/saved"), 0);
     assert_ne!(host.property("sleeper.service", "ActiveState"), "active", "its connection was ended");
     host.ok(&["systemctl", "stop", "comer"]);
 
@@ -250,7 +250,7 @@ fn a_database_comes_back_as_it_was() {
     assert_eq!(is_empty(&host, DATABASE), Some(1));
     only_ours_are_left(&host);
     // What is there is never overwritten.
-    let output = state(&host, "load", DATABASE, "/root/saved");
+    let output = state(&host, "restore", DATABASE, "/root/saved");
     assert_code(&output, 2);
     assert!(said(&output).contains("holds something already"), "{}", said(&output));
     // Each object alone is something.
@@ -295,7 +295,7 @@ fn what_cannot_be_had_is_said_and_changes_nothing() {
 
     let missing = state(&host, "save", "none", "/dev/null");
     assert!(!missing.status.success());
-    let missing = state(&host, "load", "none", "/root/saved");
+    let missing = state(&host, "restore", "none", "/root/saved");
     assert!(!missing.status.success() && said(&missing).contains("there is none"), "{}", said(&missing));
     let long = state(&host, "empty", &"x".repeat(60), "/dev/null");
     assert_code(&long, 2);
@@ -318,12 +318,12 @@ fn what_cannot_be_had_is_said_and_changes_nothing() {
     assert_code(&state(&host, "clear", "books", "/dev/null"), 0);
     host.sh("head --bytes=3000000 /root/saved > /root/half; echo nonsense > /root/nonsense; printf '' > /root/nothing");
     for bad in ["half", "nonsense", "nothing"] {
-        let output = state(&host, "load", "books", &format!("/root/{bad}"));
+        let output = state(&host, "restore", "books", &format!("/root/{bad}"));
         assert!(!output.status.success(), "{bad}");
         assert_eq!(is_empty(&host, "books"), Some(0), "{bad}");
         only_ours_are_left(&host);
     }
-    assert_code(&state(&host, "load", "books", "/root/saved"), 0);
+    assert_code(&state(&host, "restore", "books", "/root/saved"), 0);
     assert_eq!(sql(&host, "books", &database, "SELECT count(*) FROM book"), "200000");
 
     // Nobody answers: that is neither yes nor no.
@@ -331,7 +331,7 @@ fn what_cannot_be_had_is_said_and_changes_nothing() {
     for name in ["books", "none"] {
         assert_code(&state(&host, "empty", name, "/dev/null"), 2);
     }
-    for what in ["save", "load", "clear"] {
+    for what in ["save", "restore", "clear"] {
         assert!(!state(&host, what, "books", "/root/saved").status.success(), "{what}");
     }
 }
@@ -361,11 +361,11 @@ fn whatever_is_killed_a_database_is_as_it_was_or_as_it_should_be() {
     let whole = sql(&host, "postgres", &database, HASH);
     save(&host, "books", "/root/saved");
 
-    for what in ["load", "clear"] {
+    for what in ["restore", "clear"] {
         let prepare = || match what {
-            "load" => assert_code(&state(&host, "clear", "books", "/dev/null"), 0),
+            "restore" => assert_code(&state(&host, "clear", "books", "/dev/null"), 0),
             _ if is_empty(&host, "books") == Some(0) => {
-                assert_code(&state(&host, "load", "books", "/root/saved"), 0);
+                assert_code(&state(&host, "restore", "books", "/root/saved"), 0);
             }
             _ => {}
         };
@@ -407,7 +407,7 @@ fn whatever_is_killed_a_database_is_as_it_was_or_as_it_should_be() {
     }
     assert_code(&state(&host, "clear", "books", "/dev/null"), 0);
     only_ours_are_left(&host);
-    assert_code(&state(&host, "load", "books", "/root/saved"), 0);
+    assert_code(&state(&host, "restore", "books", "/root/saved"), 0);
     assert_eq!(sql(&host, "postgres", &database, HASH), whole);
 }
 

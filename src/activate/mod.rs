@@ -12,7 +12,7 @@
 //! 6. [`handover`]: out of the session that called, into a service of PID 1.
 //! 7. [`transaction`]: [`journal`], and PID 1 is told to go back if nothing more is heard.
 //! 8. [`plan`]: [`desired`] against [`applied`] and what systemd says → steps with nothing left to decide; [`explain`] says what changed.
-//! 9. [`switch`]: stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
+//! 9. [`switch`]: copy what services keep, stop, **one rename**, daemon-reload, plan anew, tmpfiles, reload, restart and start, record; [`probe`] and [`watch`].
 //! 10. [`transaction`] again: confirm, and [`gc`] of what nothing needs any more; or 8 and 9 toward the generation before.
 //!
 //! Stages 1 to 5 give a target that lies on the host, and change nothing that runs. Going back is stages 2 and 6 to 10 toward a generation
@@ -90,7 +90,6 @@ use anyhow::Result;
 use self::generation::{Generation, Known};
 use self::host::{Host, Images};
 use self::journal::Journal;
-use self::kept::Kept;
 use self::kept::upgrade::{self, OnBarrier};
 use self::receive::HostNames;
 use self::report::{Ending, Outcome, Report};
@@ -196,7 +195,7 @@ impl Activation<'_> {
         let to = target.generation.as_ref().unwrap_or(&empty);
         let copied = from.manifest().is_some_and(|manifest| kept::restoring(manifest).is_some());
         for kept in upgrade::touched(&from, to) {
-            let stays = to.manifest().is_some_and(|manifest| Kept::of(manifest, kept.service()).is_some());
+            let stays = !upgrade::leaves(&kept, to);
             if copied && self.terms.copies {
                 let why = if stays { "its programs change" } else { "it leaves" };
                 self.report.line("would copy", &format!("what {} keeps: {why}", kept.service()));

@@ -1,4 +1,4 @@
-//! Goes to a generation: stop → commit → daemon-reload → look again and plan anew → tmpfiles → reload → restart and start → record →
+//! Goes to a generation: copy what services keep → stop → commit → daemon-reload → look again and plan anew → tmpfiles → reload → restart and start → record →
 //! probe and watch.
 //!
 //! A step that fails does not keep the others from being done: it is reported at the end, and not recorded, so that the next run
@@ -78,8 +78,8 @@ impl Switch<'_> {
     /// Does it all. An error: it broke off halfway.
     pub fn carry_out(mut self) -> Result<Arrival> {
         self.note_halted()?;
-        let mut problems = self.stop();
         self.save_kept()?;
+        let mut problems = self.stop();
         self.commit()?;
         let mut live = self.load()?;
         self.replan(&live);
@@ -147,7 +147,10 @@ impl Switch<'_> {
         if !self.journal.terms.copies {
             upgrade::forget(self.state, &touched, &from)?;
         } else if !touched.is_empty() {
-            self.halt(touched.iter().filter(|kept| kept.at_rest()).flat_map(Kept::units))?;
+            // Those that leave have done their last: the copy is what another host gets. Whom they keep it with still runs.
+            let leaves = |kept: &&Kept| upgrade::leaves(kept, self.target);
+            let halts = touched.iter().filter(|kept| kept.at_rest() || leaves(kept));
+            self.halt(halts.flat_map(Kept::units))?;
             let (state, host) = (self.state, self.host);
             let mut scene = Scene { state, host, generation: from.clone(), report: self.report };
             scene.copy_before(&touched)?;

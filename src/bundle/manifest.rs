@@ -93,10 +93,10 @@ pub struct Dump {
     /// Writes all of it to its standard output.
     pub save: Vec<String>,
     /// Takes what `save` wrote from its standard input, where there is nothing yet; all of it or nothing.
-    pub load: Vec<String>,
+    pub restore: Vec<String>,
     /// Exits with 0 if there is nothing, with 1 if there is something; anything else is no answer.
     pub empty: Vec<String>,
-    /// Removes it, so that `load` can come.
+    /// Removes it, so that `restore` can come.
     pub clear: Vec<String>,
 }
 

@@ -227,7 +227,7 @@ pub struct State {
     pub at_rest: bool,
 }
 
-/// `dump(name, user, save, load, empty, clear, after = [])`.
+/// `dump(name, user, save, restore, empty, clear, after = [])`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dump {
     /// What it is called.
@@ -237,7 +237,7 @@ pub struct Dump {
     /// Writes it to standard output.
     pub save: Vec<String>,
     /// Takes it from standard input.
-    pub load: Vec<String>,
+    pub restore: Vec<String>,
     /// Says whether there is nothing.
     pub empty: Vec<String>,
     /// Removes it.

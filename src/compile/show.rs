@@ -273,7 +273,7 @@ mod tests {
                     name: "base".parse().unwrap(),
                     user: "app".parse().unwrap(),
                     save: vec!["/usr/bin/dump".to_owned(), "base".to_owned()],
-                    load: vec!["/usr/bin/load".to_owned()],
+                    restore: vec!["/usr/bin/load".to_owned()],
                     empty: vec!["/usr/bin/empty".to_owned()],
                     clear: vec!["/usr/bin/clear".to_owned()],
                 }],

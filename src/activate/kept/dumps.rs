@@ -41,9 +41,9 @@ pub(super) fn clear(dump: &Dump) -> Result<()> {
 }
 
 /// Takes it from a file.
-pub(super) fn load(dump: &Dump, from: File) -> Result<()> {
-    let output = command(dump, &dump.load)?.stdin(from).output();
-    ended(&dump.load, &output.with_context(|| cannot(&dump.load))?)
+pub(super) fn restore(dump: &Dump, from: File) -> Result<()> {
+    let output = command(dump, &dump.restore)?.stdin(from).output();
+    ended(&dump.restore, &output.with_context(|| cannot(&dump.restore))?)
 }
 
 /// The dump of that name.

@@ -156,7 +156,7 @@ impl Scene<'_> {
                 dumps::clear(dump)?;
             }
             let file = File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            dumps::load(dump, file)?;
+            dumps::restore(dump, file)?;
         }
         self.own(kept)?;
         for place in &places {

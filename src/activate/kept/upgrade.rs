@@ -36,6 +36,11 @@ pub fn touched(from: &Generation, to: &Generation) -> Vec<Kept> {
     Kept::all(before).into_iter().filter(touched).collect()
 }
 
+/// A service that keeps something is not there any more in the target.
+pub fn leaves(kept: &Kept, to: &Generation) -> bool {
+    to.manifest().is_none_or(|after| Kept::of(after, &kept.service).is_none())
+}
+
 /// The services that keep something and have a barrier on the way from one generation to another.
 pub fn barred(from: &Generation, to: &Generation) -> Vec<Label> {
     let (Some(before), Some(after)) = (from.manifest(), to.manifest()) else { return Vec::new() };

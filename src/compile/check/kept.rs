@@ -24,11 +24,11 @@ pub(super) fn dumps(survey: &Survey<'_>, findings: &mut Vec<Finding>) -> Vec<Dum
         }
         let name = parsed::<Label>(stated, &[&dump.name], &dump.name, findings);
         let user = account(survey, *stated, "dump", &dump.user, findings);
-        let commands = [&dump.save, &dump.load, &dump.empty, &dump.clear]
+        let commands = [&dump.save, &dump.restore, &dump.empty, &dump.clear]
             .map(|command| commands::checked(survey, *stated, command, findings));
-        let [Some(save), Some(load), Some(empty), Some(clear)] = commands else { continue };
+        let [Some(save), Some(restore), Some(empty), Some(clear)] = commands else { continue };
         if let (Some(name), Some(user), Some(service)) = (name, user, stated.label()) {
-            dumps.push(Dump { service, name, user, save, load, empty, clear });
+            dumps.push(Dump { service, name, user, save, restore, empty, clear });
         }
     }
     dumps

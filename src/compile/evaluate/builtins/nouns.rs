@@ -212,13 +212,13 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
     }
 
     /// What a service keeps in the care of another one, its database say, and must outlive generations. `save` writes it to standard output,
-    /// `load` takes it from standard input, all or nothing, where `empty` exits with 0 (1: something is there) and after `clear`. They run
+    /// `restore` takes it from standard input, all or nothing, where `empty` exits with 0 (1: something is there) and after `clear`. They run
     /// as `user`, once the units of `after` were started.
     fn dump<'v>(
         #[starlark(require = pos)] name: &str,
         #[starlark(require = named)] user: &str,
         #[starlark(require = named)] save: UnpackList<String>,
-        #[starlark(require = named)] load: UnpackList<String>,
+        #[starlark(require = named)] restore: UnpackList<String>,
         #[starlark(require = named)] empty: UnpackList<String>,
         #[starlark(require = named)] clear: UnpackList<String>,
         #[starlark(require = named, default = UnpackList::default())] after: UnpackList<String>,
@@ -228,7 +228,7 @@ pub(super) fn nouns(builder: &mut GlobalsBuilder) {
             name: name.to_owned(),
             user: user.to_owned(),
             save: save.items,
-            load: load.items,
+            restore: restore.items,
             empty: empty.items,
             clear: clear.items,
             after: after.items,
