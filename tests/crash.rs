@@ -94,11 +94,11 @@ const BROKEN: &str = r#"unit("broken.service", text = "[Service]\nType=oneshot\n
 
 /// A system call of the activator, by how often it had called the same before: that counts alike in each run.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Point {
-    call: String,
-    nth: usize,
+pub(crate) struct Point {
+    pub(crate) call: String,
+    pub(crate) nth: usize,
     /// It may leave something else than what was there: the others only look.
-    changes: bool,
+    pub(crate) changes: bool,
     /// Whether something outlives it.
     lasting: Option<Lasting>,
 }
@@ -113,7 +113,7 @@ enum Lasting {
 }
 
 /// The points of a trace, in their order.
-fn points(trace: &str) -> Vec<Point> {
+pub(crate) fn points(trace: &str) -> Vec<Point> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut all = Vec::new();
     for line in trace.lines() {
@@ -158,8 +158,18 @@ fn lasting(call: &Call) -> Option<Lasting> {
     }
 }
 
+/// Runs a command that is killed as it enters a system call; false: it ended by itself.
+pub(crate) fn killed_at(host: &Host, point: &Point, command: &[&str]) -> bool {
+    let inject = format!("inject={}:signal=SIGKILL:when={}", point.call, point.nth);
+    let trace = format!("trace={}", point.call);
+    // It alone: what it started goes on, as it does when somebody kills it.
+    let strace = ["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let status = host.run(&[&strace[..], command].concat()).status;
+    status.signal() == Some(9) || status.code() == Some(137)
+}
+
 /// `all`, or about `count` of them, evenly spread.
-fn some<T: Clone>(all: &[T], count: usize) -> Vec<T> {
+pub(crate) fn some<T: Clone>(all: &[T], count: usize) -> Vec<T> {
     (0..count.min(all.len())).map(|index| all[index * all.len() / count.min(all.len())].clone()).collect()
 }
 
@@ -378,8 +388,8 @@ const PROGRAMS: [&str; 8] = [
     "systemd-sysusers",
     "systemd-tmpfiles",
 ];
-const STRACE: [&str; 6] = ["strace", "-y", "-s", "0", "-o", "/run/trace"];
-const ACTIVATE: [&str; 3] = ["rick-activate", "--foreground", "--settle=0"];
+pub(crate) const STRACE: [&str; 6] = ["strace", "-y", "-s", "0", "-o", "/run/trace"];
+pub(crate) const ACTIVATE: [&str; 3] = ["rick-activate", "--foreground", "--settle=0"];
 
 impl Lab {
     fn boot(name: &str) -> Self {
@@ -479,12 +489,7 @@ impl Lab {
         let activate = [&ACTIVATE[..], &[&bundle]].concat();
         match cut {
             Cut::At(point) | Cut::First(point) => {
-                let inject = format!("inject={}:signal=SIGKILL:when={}", point.call, point.nth);
-                let trace = format!("trace={}", point.call);
-                // The activator alone: what it started goes on, as it does when somebody kills it.
-                let strace = ["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-                let status = self.host.run(&[&strace[..], &activate].concat()).status;
-                let killed = status.signal() == Some(9) || status.code() == Some(137);
+                let killed = killed_at(&self.host, point, &activate);
                 self.tally.kills += usize::from(killed);
                 killed
             }

@@ -4,15 +4,21 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::lab::{activate, describe, done, host, is_well, item, lives, push, said, wait_for};
+use crate::crash::{self, ACTIVATE, STRACE, some};
+use crate::support::lab::{
+    activate, describe, done, host, is_well, item, lab, lives, push, said, sleeper, wait_for,
+};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
-/// Who reads which secret: `a` as a file of its own, `b` as environment, `c` as a credential, `e` as what `modules/secrets` makes of one; `d`
-/// reads none.
-const UNITS: [&str; 5] = ["a.service", "b.service", "c.service", "d.service", "e.service"];
+/// Who reads which secret: `a` as a file of its own, `b` as environment, `c` as a credential, `e` as what `modules/secrets` makes of one, `f`
+/// both in a container; `d` reads none.
+const UNITS: [&str; 6] = ["a.service", "b.service", "c.service", "d.service", "e.service", "f.service"];
 /// What is restarted for those who read the one that changes; that takes `e` along.
-const READERS: [&str; 3] = ["restart a.service", "restart c.service", "restart rick-secrets-lab.service"];
+const READERS: [&str; 4] =
+    ["restart a.service", "restart c.service", "restart f.service", "restart rick-secrets-lab.service"];
+/// What reads anew.
+const RESTART: &str = "systemctl restart a.service b.service c.service f.service rick-secrets-lab.service";
 
 #[test]
 fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
@@ -46,14 +52,95 @@ fn a_changed_secret_restarts_exactly_who_reads_it_and_no_value_is_on_disk() {
     assert_eq!(in_memory(&host), 2);
     host.sh("rm -rf /run/rick/secrets/*");
     assert!(host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]).contains("decrypt"));
-    host.ok(&["systemctl", "restart", "a.service", "c.service", "rick-secrets-lab.service"]);
+    host.sh(RESTART);
     all_read(&host, SECOND);
 
     a_secret_for_somebody_else_is_refused_before_anything_is_touched(&host, &tree);
     killed_while_it_decrypts(&host, &tree, &key);
+    killed_while_it_switches(&host, &tree, &key);
     no_value_is_anywhere_but_in_memory(&host, &tree);
+    podman_itself_would_write_it_to_disk(&host);
     host.ok(&["rick-activate", "uninstall"]);
     assert_eq!(in_memory(&host), 0);
+}
+
+#[test]
+fn what_systemd_creds_and_podman_keep_is_read_where_a_host_has_no_key() {
+    require_hosts!();
+    let host = host("lab");
+    let reads = |name: &str, what: &str| format!("ExecStartPre=/bin/sh -c 'cat {what} > /run/{name}/seen'");
+    let c = sleeper(
+        "c.service",
+        "",
+        &format!("RuntimeDirectory=c\nLoadCredentialEncrypted=key\n{}", reads("c", "%d/key")),
+    );
+    let own = container("own,uid=\" + uid(\"app\") + \",mode=0400");
+    let tree =
+        lab(&["        user(\"app\", description = \"An application\"),\n", &c, BOX, &own, E].concat());
+    with_box_and_keys(&tree);
+
+    push(&host, &tree, "lab");
+    let output = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    assert!(said(&output).contains("this host lacks the secret `key`"), "{}", said(&output));
+    host.sh("install -d -m 0700 /etc/credstore.encrypted");
+    let encrypt = ["systemd-creds", "encrypt", "--name=key", "-", "/etc/credstore.encrypted/key"];
+    assert!(host.run_with(&encrypt, FIRST.as_bytes()).status.success());
+    // Of this one nobody says `secret(…)`: it is between Podman and who made it there.
+    let create = ["sh", "-c", "cat | podman secret create own -"];
+    assert!(host.run_with(&create, SETTING.as_bytes()).status.success());
+    host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
+    assert_eq!(host.ok(&["cat", "/run/c/seen"]), FIRST);
+    assert_eq!(host.ok(&["cat", "/run/e/seen"]), FIRST);
+    assert_eq!(host.ok(&["podman", "exec", "f", "/bin/cat", "/run/secrets/own"]), SETTING);
+    assert_eq!(found_below(host.disk(), FIRST), "");
+    assert_ne!(found_below(host.disk(), SETTING), "", "Podman keeps its own in clear, as `rickbuild` warns");
+}
+
+/// A service that reads what `modules/secrets` makes of `key`.
+const E: &str = r#"    ] + keys.nouns + [
+        unit("e.service", {
+            "Unit": {"Requires": keys.unit, "After": keys.unit},
+            "Service": {
+                "Type": "exec",
+                "User": "app",
+                "RuntimeDirectory": "e",
+                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", keys.paths["key"], "/run/e/seen"),
+                "ExecStart": command("/bin/sleep", "infinity"),
+            },
+            "Install": {"WantedBy": "multi-user.target"},
+        }),
+"#;
+
+/// The image of what runs in containers here.
+const BOX: &str = r#"        image("box", layers = {"/bin/" + name: "busybox" for name in ["cat", "sleep"]}, command = ["/bin/sleep", "infinity"]),
+"#;
+
+/// A container `f` that sleeps, with these secrets.
+fn container(secrets: &str) -> String {
+    format!(
+        r#"        quadlet("f.container", {{
+            "Container": {{
+                "Image": "localhost/box",
+                "ContainerName": "f",
+                "User": uid("app"),
+                "Network": "none",
+                "Secret": ["{secrets}"],
+                "PodmanArgs": "--stop-signal=KILL",
+            }},
+            "Install": {{"WantedBy": "multi-user.target"}},
+        }}),
+"#
+    )
+}
+
+/// What the module of the laboratory needs for [`BOX`], and the `keys` that `modules/secrets` makes of `key`.
+fn with_box_and_keys(tree: &Tree) {
+    fs::copy("/bin/busybox", tree.path().join("modules/lab/busybox")).unwrap();
+    tree.edit(
+        "modules/lab/lab.star",
+        "def _build(ctx):\n",
+        "load(\"//modules/secrets\", \"secrets\")\n\ndef _build(ctx):\n    keys = secrets(ctx, user = \"app\", names = [\"key\"])\n",
+    );
 }
 
 /// No text of any program holds them.
@@ -108,25 +195,9 @@ fn tree_for(host: &Host, os: &str) -> Tree {
 "#;
     let c = unit("c", &format!("LoadCredentialEncrypted=key\n{}", read("%d/key", "c")));
     let stated = "        user(\"app\", description = \"An application\"),\n        secret(\"key\"),\n        secret(\"settings\"),\n";
-    let e = r#"    ] + keys.nouns + [
-        unit("e.service", {
-            "Unit": {"Requires": keys.unit, "After": keys.unit},
-            "Service": {
-                "Type": "exec",
-                "User": "app",
-                "RuntimeDirectory": "e",
-                "ExecStartPre": command("/bin/cp", "--no-preserve=mode", keys.paths["key"], "/run/e/seen"),
-                "ExecStart": command("/bin/sleep", "infinity"),
-            },
-            "Install": {"WantedBy": "multi-user.target"},
-        }),
-"#;
-    describe(&tree, &[stated, a_and_b, &c, &unit("d", ""), e].concat());
-    tree.edit(
-        "modules/lab/lab.star",
-        "def _build(ctx):\n",
-        "load(\"//modules/secrets\", \"secrets\")\n\ndef _build(ctx):\n    keys = secrets(ctx, user = \"app\", names = [\"key\"])\n",
-    );
+    let f = container("key\", \"settings,target=/etc/settings,gid=\" + gid(\"app\") + \",mode=0440");
+    describe(&tree, &[stated, a_and_b, &c, &unit("d", ""), E, BOX, &f].concat());
+    with_box_and_keys(&tree);
     tree
 }
 
@@ -155,11 +226,17 @@ fn all_read(host: &Host, key: &str) {
     assert_eq!(host.ok(&["cat", "/run/b/seen"]), SETTING);
     assert_eq!(host.ok(&["cat", "/run/c/seen"]), key);
     assert_eq!(host.ok(&["cat", "/run/e/seen"]), key);
+    assert_eq!(host.ok(&["podman", "exec", "f", "/bin/cat", "/run/secrets/key"]), key);
+    let settings = host.ok(&["podman", "exec", "f", "/bin/cat", "/etc/settings"]);
+    assert_eq!(settings, format!("TOKEN={SETTING}"));
 }
 
 fn a_file_is_for_its_reader_alone(host: &Host) {
     let files = host.sh("cd /run/rick/secrets && find . -regextype posix-extended -regex '[.]/[0-9a-f]{64}/.*' -type f -printf '%m %u %g %f\\n' | sort");
-    assert_eq!(files, "400 app root app.root.400\n400 root root root.root.400\n400 root root root.root.400");
+    assert_eq!(
+        files,
+        "400 app root app.root.400\n400 root root root.root.400\n400 root root root.root.400\n440 app app app.app.440"
+    );
     assert_eq!(host.sh("stat -f -c %T /run/rick/secrets; stat -c %a /run/rick/secrets"), "tmpfs\n711");
     for script in [
         "ls /run/rick/secrets",
@@ -216,8 +293,75 @@ fn killed_while_it_decrypts(host: &Host, tree: &Tree, key: &str) {
         );
         host.sh(&script);
         host.ok(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
-        host.sh("systemctl reset-failed; systemctl restart a.service b.service c.service rick-secrets-lab.service");
+        host.sh(&format!("systemctl reset-failed; {RESTART}"));
         all_read(host, SECOND);
+    }
+}
+
+/// Whatever call of a switch it is killed at, the disk has no value, and what comes next ends well.
+fn killed_while_it_switches(host: &Host, tree: &Tree, key: &str) {
+    let sides = [(FIRST, "/root/first.tar"), (SECOND, "/root/second.tar")];
+    for (value, bundle) in sides {
+        encrypt(tree, "key", value, key);
+        host.push(&tree.bundle("lab"), bundle);
+    }
+    let mut points = Vec::new();
+    for (_, bundle) in sides {
+        // As often as here, nobody switches, and systemd would start nothing more.
+        host.ok(&["systemctl", "reset-failed"]);
+        host.ok(&[&STRACE[..], &ACTIVATE, &[bundle]].concat());
+        points = crash::points(&String::from_utf8(host.read("/run/trace")).unwrap());
+    }
+    // While a file in memory has its value and not yet its owner; and anywhere.
+    let (owned, others): (Vec<_>, Vec<_>) = points
+        .into_iter()
+        .filter(|point| point.changes || point.call == "fchown")
+        .partition(|point| point.call == "fchown");
+    let cuts = [some(&owned, 2), some(&others, 6)].concat();
+    assert_eq!(cuts.len(), 8, "{owned:?}");
+    for (point, (value, bundle)) in cuts.iter().zip(sides.into_iter().cycle()) {
+        // What is in memory already would not be made again.
+        host.sh("systemctl reset-failed; rick-activate gc --keep=1 >/dev/null; rm -rf /run/rick/secrets/*; rick-activate secrets");
+        assert!(crash::killed_at(host, point, &[&ACTIVATE[..], &[bundle]].concat()), "{point:?}");
+        for hunted in [FIRST, SECOND, SETTING] {
+            assert_eq!(found_below(host.disk(), hunted), "", "killed at {point:?}");
+        }
+        host.ok(&["systemctl", "reset-failed"]);
+        host.ok(&[&ACTIVATE[..], &[bundle]].concat());
+        all_read(host, value);
+    }
+}
+
+/// Why `Secret=` of a container is no secret of Podman: whatever keeps it, Podman writes a copy to its disk, and so it does with environment.
+fn podman_itself_would_write_it_to_disk(host: &Host) {
+    let image = host.ok(&["podman", "inspect", "--format={{.Image}}", "f"]);
+    for (name, how) in [
+        ("mounted", "--secret=mounted"),
+        ("named", "--secret=named,type=env,target=TOKEN"),
+        ("filed", "--env-file=/run/own/filed"),
+    ] {
+        let value = format!("TOKEN={name}-Quahph2u");
+        host.write(&format!("/run/own/{name}"), &value);
+        // The driver that keeps nothing, and asks for a value whenever there is need of it.
+        host.sh(&format!(
+            "podman secret create --driver=shell --driver-opts='list=true,store=cat >/dev/null,delete=true,lookup=cat /run/own/{name}' \
+             {name} /run/own/{name}"
+        ));
+        assert_eq!(found_below(host.disk(), &value), "", "{name}: the driver keeps nothing");
+        host.ok(&[
+            "podman",
+            "run",
+            "--detach",
+            "--network=none",
+            "--stop-signal=KILL",
+            &format!("--name={name}"),
+            how,
+            &image,
+            "/bin/sleep",
+            "infinity",
+        ]);
+        assert_ne!(found_below(host.disk(), &value), "", "{name}: Podman does not write it any more");
+        host.ok(&["podman", "rm", "--force", name]);
     }
 }
 

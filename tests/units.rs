@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Host, activator, require_hosts, source};
+use crate::support::source::{self, Tree};
+use crate::support::{Host, activator, require_hosts, require_programs};
 
 /// The most that a service of ours may have: the end of what systemd calls OK.
 const LIMIT: f64 = 4.0;
@@ -16,6 +17,9 @@ const ABOVE: [(&str, &str); 1] = [(
     "above: it is the activator at boot, which ends a switch that was cut short, and a switch may do all",
 )];
 
+/// The environment whose host gets an `ssh_key` here, and so has its secrets in its bundle.
+const KEYED: &str = "production";
+
 const HEAD: &str = "# How exposed the services are
 
 What `systemd-analyze security` says of each service that the environments of this repository get, on Debian 13: 0 is a service that reaches
@@ -25,17 +29,24 @@ most 4.0, the end of what systemd calls OK.
 A container is held by what Podman makes of its Quadlet, of which systemd knows nothing: its unit starts Podman, as root, which needs nearly
 everything. So the figure of a container says what its unit may do and nothing of what runs inside, and has no limit. Neither has that of a
 service of the distribution to which we only add something.
+
+For this page the host of `production` has an `ssh_key`, and so `rick-secrets.service`, which decrypts what came with the bundle whenever it boots.
 ";
 
 #[test]
 fn services_of_ours_reach_little() {
     require_hosts!();
+    require_programs!("age");
     let mut page = HEAD.to_owned();
     let mut wrong = Vec::new();
     for (environment, name) in [("homelab", "arch-vps"), ("production", "mini-vps")] {
         let host = Host::boot(name);
         host.push(&activator(), "/usr/local/bin/rick-activate");
-        host.push(&source::buildable().bundle(environment), "/root/bundle.tar");
+        let tree = source::buildable();
+        if environment == KEYED {
+            bring_secrets(&tree, &host, name);
+        }
+        host.push(&tree.bundle(environment), "/root/bundle.tar");
         // As they would lie there, with nothing of it started.
         host.sh(
             "mkdir /srv/root && rick-activate /root/bundle.tar --root /srv/root --host \"$(hostname)\" &&
@@ -62,6 +73,18 @@ fn services_of_ours_reach_little() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(fs::read_to_string(&file).unwrap_or_default(), page, "RICK_BLESS=1 writes docs/units.md anew");
+}
+
+/// Gives the host of an environment a key, and all that it then needs in the tree.
+fn bring_secrets(tree: &Tree, host: &Host, name: &str) {
+    host.ok(&["ssh-keygen", "-A"]);
+    let key = host.ok(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]);
+    let stated = format!("name = \"{name}\",");
+    tree.edit(&format!("environments/{KEYED}.star"), &stated, &format!("{stated} ssh_key = \"{key}\","));
+    let made =
+        tree.command(&["secrets", "generate", KEYED, "--missing"]).env("PATH", "/usr/bin:/bin").output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// The services that a host got: those of modules, those of containers, and those that something was added to.

@@ -196,7 +196,7 @@ impl Activation<'_> {
         let barred = upgrade::barred(&from, to);
         match self.terms.on_barrier {
             OnBarrier::Leave => Ok(()),
-            OnBarrier::Restore => upgrade::copies_for(&self.state, &barred, to.number).map(drop),
+            OnBarrier::Restore => upgrade::copies_for(&self.state, &barred, to).map(drop),
             OnBarrier::Refuse if barred.is_empty() => Ok(()),
             OnBarrier::Refuse => {
                 let names: Vec<&str> = barred.iter().map(Label::as_str).collect();
@@ -266,6 +266,9 @@ impl Activation<'_> {
         if problems.is_empty() {
             let what = format!("generation {} is current, and all of it runs", target.number);
             self.report.line("nothing to do:", &what);
+            if self.host.is_running() {
+                self.release(generation);
+            }
             outcome.ending = Ending::NothingToDo;
         } else {
             outcome.ending =

@@ -85,8 +85,10 @@ impl Secrets {
     }
 }
 
-/// Before everything that is no part of the early boot. What it needs is on the root file system.
+/// Before everything that is no part of the early boot. What it needs is on the root file system. It may do what it takes to read a key of the
+/// host, run age, and give away files in memory.
 fn unit() -> String {
+    let folder = secret::MEMORY.trim_start_matches("/run/");
     format!(
         "[Unit]\n\
          Description=rick: secrets into memory\n\
@@ -97,11 +99,47 @@ fn unit() -> String {
          [Service]\n\
          Type=oneshot\n\
          RemainAfterExit=yes\n\
-         ExecStart={STATE}/bin/rick-activate secrets\n\n\
+         ExecStart={STATE}/bin/rick-activate secrets\n\
+         RuntimeDirectory={folder}\n\
+         RuntimeDirectoryMode=0711\n\
+         RuntimeDirectoryPreserve=yes\n\
+         {}\n\n\
          [Install]\n\
-         WantedBy=sysinit.target\n"
+         WantedBy=sysinit.target\n",
+        MAY_LITTLE.join("\n")
     )
 }
+
+/// What the service at boot may do. Not `PrivateTmp=`, which would have it wait for more of the boot.
+const MAY_LITTLE: [&str; 27] = [
+    "CapabilityBoundingSet=CAP_CHOWN CAP_FOWNER",
+    "NoNewPrivileges=yes",
+    "UMask=0077",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateDevices=yes",
+    "PrivateNetwork=yes",
+    "RestrictAddressFamilies=none",
+    "IPAddressDeny=any",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProcSubset=pid",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallFilter=@chown",
+    "SystemCallErrorNumber=EPERM",
+];
 
 impl Wanted {
     /// It is there, and as it should be. A file appears whole.

@@ -19,7 +19,7 @@ use super::generation::{self, Generation, Known};
 use super::host::{ActiveState, Host, LoadState, Log, UnitState, Verb};
 use super::journal::{Journal, Phase};
 use super::kept::upgrade::{self, OnBarrier};
-use super::kept::{self, Scene};
+use super::kept::{self, Kept, Scene};
 use super::plan::{self, Plan, Reason, Situation, Skip, Step};
 use super::probe;
 use super::report::{Problem, Report};
@@ -144,26 +144,38 @@ impl Switch<'_> {
         let switching = self.journal.phase == Phase::Switching && self.flip && self.host.is_running();
         let Some(from) = self.known.current(self.state)?.filter(|_| switching) else { return Ok(()) };
         let touched = upgrade::touched(&from, self.target);
-        if self.journal.terms.copies && !touched.is_empty() {
+        if !self.journal.terms.copies {
+            upgrade::forget(self.state, &touched, &from)?;
+        } else if !touched.is_empty() {
+            self.halt(touched.iter().filter(|kept| kept.at_rest()).flat_map(Kept::units))?;
             let (state, host) = (self.state, self.host);
             let mut scene = Scene { state, host, generation: from.clone(), report: self.report };
             scene.copy_before(&touched)?;
         }
         if self.journal.terms.on_barrier == OnBarrier::Restore {
             let barred = upgrade::barred(&from, self.target);
-            let copies = upgrade::copies_for(self.state, &barred, self.target.number)?;
-            let units = barred.iter().flat_map(|service| upgrade::units(&from, service));
-            let live = observe(self.host, units)?;
-            let running: Vec<UnitName> =
-                live.into_iter().filter(|(_, state)| state.runs()).map(|(unit, _)| unit).collect();
-            self.journal.halted.extend(running.iter().cloned());
-            self.journal.write(self.state)?;
-            if let Some(complaint) = self.jobs(Verb::Stop, &running) {
-                refuse!("{complaint}");
-            }
+            let copies = upgrade::copies_for(self.state, &barred, self.target)?;
+            let kept = from.manifest().map(Kept::all).unwrap_or_default();
+            self.halt(kept.iter().filter(|kept| barred.contains(kept.service())).flat_map(Kept::units))?;
             upgrade::note(self.state, &copies)?;
         }
         Ok(())
+    }
+
+    /// Stops those of these units that run. They are started later on, here or where the host goes back to.
+    fn halt<'u>(&mut self, units: impl Iterator<Item = &'u UnitName>) -> Result<()> {
+        let live = observe(self.host, units.cloned())?;
+        let running = live.into_iter().filter(|(_, state)| state.runs()).map(|(unit, _)| unit);
+        let running: Vec<UnitName> = running.collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        self.journal.halted.extend(running.iter().cloned());
+        self.journal.write(self.state)?;
+        match self.jobs(Verb::Stop, &running) {
+            Some(complaint) => refuse!("{complaint}"),
+            None => Ok(()),
+        }
     }
 
     fn commit(&mut self) -> Result<()> {

@@ -319,11 +319,16 @@ impl Activation<'_> {
             return;
         }
         let from = self.known.get(&self.state, journal.from);
-        let noted = from.and_then(|from| leave::note_gone(&self.state, &from, here));
-        let told = noted.and_then(|()| {
-            let (state, host, generation) = (&self.state, self.host, here.clone());
-            leave::hand_over(&mut Scene { state, host, generation, report: &mut self.report })
-        });
+        if let Err(error) = from.and_then(|from| leave::note_gone(&self.state, &from, here)) {
+            self.report.line("left", &format!("that services are gone is not known: {error:#}"));
+        }
+        self.release(here);
+    }
+
+    /// Says what has not been said of services that are gone, if that is possible now.
+    pub(super) fn release(&mut self, here: &Generation) {
+        let (state, host, generation) = (&self.state, self.host, here.clone());
+        let told = leave::release(&mut Scene { state, host, generation, report: &mut self.report });
         if let Err(error) = told {
             self.report
                 .line("left", &format!("that services are gone is said with the next copy: {error:#}"));

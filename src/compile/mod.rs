@@ -30,6 +30,7 @@ pub mod lock_file;
 pub mod lower;
 pub mod make;
 pub mod members;
+pub mod mounted;
 pub mod options;
 pub mod outside;
 pub mod owner;

@@ -112,12 +112,18 @@ impl Tree {
 
     /// Runs `rickbuild` on the tree, with nothing of the environment around it.
     pub(crate) fn rickbuild(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("rickbuild runs")
+    }
+
+    /// The same, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rickbuild"));
         command.env_clear();
         if let Some(cache) = &self.cache {
             command.env("XDG_CACHE_HOME", cache).env("PATH", "/usr/bin:/bin");
         }
-        command.arg("--root").arg(self.path()).args(arguments).output().expect("rickbuild runs")
+        command.arg("--root").arg(self.path()).args(arguments);
+        command
     }
 
     /// Compiles an environment, and signs it with the key that the hosts of the tests trust; the bundle is a file that lives as long as the tree.

@@ -19,7 +19,7 @@ use anyhow::Result;
 use super::copy::gone;
 use super::decide::{Verdict, decide};
 use super::record::{Record, Restoring, Word};
-use super::restic::{HANDED_OVER, Restic, Snapshot, SnapshotId, TAKEN};
+use super::restic::{RELEASED, Restic, Snapshot, SnapshotId, TAKEN};
 use super::{Kept, Scene, lock, presence, runtime};
 use crate::bundle::manifest::Home;
 use crate::bundle::names::Label;
@@ -204,7 +204,7 @@ impl Scene<'_> {
             self.report.line("wait", &format!("{service}: {home} has not let it go"));
             return Ok(None);
         }
-        let word = handed_over(restic, home, service)?;
+        let word = released(restic, home, service)?;
         let Some(word) = word else {
             self.report.line("wait", &format!("{service}: {home} has not let it go"));
             return Ok(None);
@@ -213,7 +213,7 @@ impl Scene<'_> {
         let mut tags = vec![home.environment.to_string(), service.to_string(), TAKEN.to_owned()];
         tags.extend([format!("by={}", Home::of(manifest)), format!("word={}", word.id.as_str())]);
         let said = restic.say(manifest.host.as_str(), &tags)?;
-        let still = handed_over(restic, home, service)?;
+        let still = released(restic, home, service)?;
         let copy =
             still.filter(|still| still.id == word.id).and_then(|word| word.tagged("copy").map(str::to_owned));
         let Some(copy) = copy else {
@@ -233,7 +233,7 @@ impl Scene<'_> {
         }
         let here = Home::of(self.manifest()?);
         let restic = self.open(lock)?;
-        let there = handed_over(&restic, &here, service)?;
+        let there = released(&restic, &here, service)?;
         if let Some(there) = &there {
             restic.remove(&[&there.id])?;
         }
@@ -274,8 +274,8 @@ impl Scene<'_> {
 }
 
 /// The word of a host that another one may have the service: the last one.
-pub(super) fn handed_over(restic: &Restic, home: &Home, service: &Label) -> Result<Option<Snapshot>> {
-    let tags = [home.environment.as_str(), service.as_str(), HANDED_OVER];
+pub(super) fn released(restic: &Restic, home: &Home, service: &Label) -> Result<Option<Snapshot>> {
+    let tags = [home.environment.as_str(), service.as_str(), RELEASED];
     Ok(restic.snapshots(Some(home.host.as_str()), &tags)?.pop())
 }
 

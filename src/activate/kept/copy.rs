@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 pub enum Occasion {
     /// It is time to, or somebody asks.
     Usual,
-    /// The host leaves the generation for one that may change the data.
+    /// The host leaves the generation for one that may change the data. Who switches has stopped what is to be stopped for it.
     BeforeSwitch,
     /// Another copy is to take the place of what is there. No copy is forgotten now: it could be that one.
     BeforeRestore,
@@ -54,7 +54,7 @@ impl Scene<'_> {
             }
         }
         // What could not be said when a service left is said as soon as that is possible.
-        leave::hand_over(self)
+        leave::release(self)
     }
 
     /// Makes the repositories that are not there, or the one that the service instance `to` brings.
@@ -82,7 +82,11 @@ impl Scene<'_> {
         let copied = self.copied(kept, repository, occasion, &lock);
         // What starts asks for the lock.
         drop(lock);
-        let resumed = resume(self.state, self.host, service);
+        let resumed = match occasion {
+            Occasion::Usual => resume(self.state, self.host, service),
+            // Who stopped it starts it.
+            Occasion::BeforeSwitch | Occasion::BeforeRestore => Ok(()),
+        };
         let Some(copied) = copied? else { return resumed.map(|()| None) };
         resumed?;
         if occasion == Occasion::Usual {
@@ -115,11 +119,10 @@ impl Scene<'_> {
             return Err(gone(&restic));
         }
         restic.hold(lock)?;
-        if kept.at_rest {
+        if kept.at_rest && occasion == Occasion::Usual {
             self.halt(kept)?;
         }
         let id = self.put(kept, &restic, number, occasion)?;
-        restic.let_go();
         self.report.line("copied", &format!("{service}: {id}"));
         record.sees(self.state, &presence)?;
         record.number = number;
@@ -128,10 +131,11 @@ impl Scene<'_> {
             record.copied = Some(id.clone());
         }
         if occasion == Occasion::BeforeSwitch {
+            record.leaves(self.state, &self.generation, service);
             record.before.insert(self.generation.number, id.clone());
         }
         record.write(self.state, service)?;
-        Ok(Some(Copied { id, number, restic }))
+        Ok(Some(Copied { id, number }))
     }
 
     /// The number of the next copy, in a repository that is there.
@@ -184,13 +188,14 @@ impl Scene<'_> {
         if rules.is_empty() {
             return Ok(());
         }
-        let kept = copied.restic.forget(manifest.host.as_str(), &tags, copied.number, &rules)?;
+        let restic = Restic::open(self.state, &self.generation, repository)?;
+        let kept = restic.forget(manifest.host.as_str(), &tags, copied.number, &rules)?;
         let gone = |number: u32| !self.state.generation(number).is_dir();
         let stale = |snapshot: &&Snapshot| {
             snapshot.is_before_switch() && snapshot.generation().is_none_or(gone) && snapshot.id != copied.id
         };
         let stale: Vec<&SnapshotId> = kept.iter().filter(stale).map(|snapshot| &snapshot.id).collect();
-        if stale.is_empty() { Ok(()) } else { copied.restic.remove(&stale) }
+        if stale.is_empty() { Ok(()) } else { restic.remove(&stale) }
     }
 
     /// Stops the units of a service that run, and notes them first: with those of other services that go down with them.
@@ -221,7 +226,6 @@ pub(super) struct Copied {
     /// Its name.
     id: SnapshotId,
     number: u64,
-    restic: Restic,
 }
 
 /// A repository that had copies is not there: it is not made anew by itself, for it may not be mounted.

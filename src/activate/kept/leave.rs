@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::admit::handed_over;
+use super::admit::released;
 use super::record::{Left, Record, Word};
-use super::restic::{HANDED_OVER, Restic};
+use super::restic::{RELEASED, Restic};
 use super::{Kept, Part, Scene, dumps, folder, lock, presence, restoring};
 use crate::activate::generation::{self, Generation};
 use crate::activate::state::State;
@@ -35,7 +35,7 @@ pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()
 }
 
 /// Says of services that are gone that other hosts may have them, in the repository. What cannot be said now is said later.
-pub fn hand_over(scene: &mut Scene<'_>) -> Result<()> {
+pub fn release(scene: &mut Scene<'_>) -> Result<()> {
     let Some(manifest) = scene.generation.manifest() else { return Ok(()) };
     for (service, mut record) in Record::all(scene.state)? {
         if Kept::of(manifest, &service).is_some() {
@@ -57,11 +57,11 @@ pub fn hand_over(scene: &mut Scene<'_>) -> Result<()> {
         // Noted first: from here on this host asks before it has the service again.
         left.word = Word::Saying;
         record.write(scene.state, &service)?;
-        let said = match handed_over(&restic, &home, &service)? {
+        let said = match released(&restic, &home, &service)? {
             Some(word) if word.tagged("copy") == Some(copy.as_str()) => word.id,
             _ => {
                 let mut tags = scene.tags(&service)?;
-                tags.extend([HANDED_OVER.to_owned(), format!("copy={}", copy.as_str())]);
+                tags.extend([RELEASED.to_owned(), format!("copy={}", copy.as_str())]);
                 restic.say(manifest.host.as_str(), &tags)?
             }
         };
@@ -69,7 +69,7 @@ pub fn hand_over(scene: &mut Scene<'_>) -> Result<()> {
             left.word = Word::Said(said);
         }
         record.write(scene.state, &service)?;
-        scene.report.line("let go", &format!("{service}: another host may have it, as of {copy}"));
+        scene.report.line("release", &format!("{service}: another host may have it, as of {copy}"));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! /var/lib/rick/kept/SERVICE/owners.json     the numbers of the accounts, as they were when it was copied
 //! /var/lib/rick/kept/SERVICE/dumps/NAME      what a command gave, while it is copied or restored
 //! /run/rick/kept/SERVICE.lock                one at a time
+//! /run/rick/kept/turn-N                      not all services call a repository at once
 //! /run/rick/kept/SERVICE.halted              units that were stopped for a copy, and are started again
 //! ```
 //!
@@ -52,15 +53,12 @@ const RUNTIME: &str = "/run/rick/kept";
 /// What one service keeps, as a generation says.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The service.
-    pub service: Label,
+    service: Label,
     /// Its directories and dumps, in order.
     parts: Vec<Part>,
     /// What its dumps take.
     dumps: Vec<Dump>,
-    /// It is stopped while it is copied.
     at_rest: bool,
-    /// The units that rick runs for it.
     units: Vec<UnitName>,
 }
 
@@ -108,6 +106,21 @@ impl Kept {
         services.sort_unstable();
         services.dedup();
         services.into_iter().filter_map(|service| Self::of(manifest, service)).collect()
+    }
+
+    /// The service.
+    pub fn service(&self) -> &Label {
+        &self.service
+    }
+
+    /// It is stopped while it is copied.
+    pub fn at_rest(&self) -> bool {
+        self.at_rest
+    }
+
+    /// The units that rick runs for it.
+    pub fn units(&self) -> &[UnitName] {
+        &self.units
     }
 
     fn directories(&self) -> impl Iterator<Item = &HostPath> {
@@ -194,11 +207,16 @@ fn folder_in_copy(service: &Label) -> String {
 
 /// A file of a service that lasts no longer than the boot.
 fn runtime(state: &State, service: &Label, kind: &str) -> Result<PathBuf> {
+    in_memory(state, &format!("{service}.{kind}"))
+}
+
+/// A file that lasts no longer than the boot.
+fn in_memory(state: &State, name: &str) -> Result<PathBuf> {
     let folder = state.on_host(RUNTIME);
     if !folder.is_dir() {
         durable::make_directory(&folder, 0o711)?;
     }
-    Ok(folder.join(format!("{service}.{kind}")))
+    Ok(folder.join(name))
 }
 
 /// Waits until nobody else copies or restores what the service keeps.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::record::{Record, Word};
 use super::restic::{Restic, Snapshot};
-use super::{Kept, Part, Scene};
+use super::{Kept, Part, Scene, leave};
 use crate::bundle::names::Label;
 
 /// One service.
@@ -64,7 +64,7 @@ impl Scene<'_> {
             let restic = Restic::open(self.state, &self.generation, repository)?;
             restic.check(part)?;
         }
-        Ok(())
+        leave::release(self)
     }
 }
 

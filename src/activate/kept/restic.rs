@@ -6,11 +6,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::in_memory;
 use crate::activate::generation::Generation;
 use crate::activate::secrets;
 use crate::activate::state::State;
@@ -27,6 +29,8 @@ const CACHE: &str = "/var/cache/rick-backup";
 const CLEAR: &str = "/run/rick/kept/credentials";
 /// Each that is opened has files of its own, and removes them.
 static OPENED: AtomicU32 = AtomicU32::new(0);
+/// How many processes of a host speak with repositories at once. sshd turns away the eleventh that is not known yet.
+const TURNS: u32 = 4;
 /// How long somebody else may hold the repository. A lock that is older and not renewed is one of a dead process.
 const PATIENCE: &str = "30m";
 /// How long a repository may take to tell of itself, in seconds: restic alone would try for a quarter of an hour.
@@ -43,7 +47,7 @@ const VARIABLES: [&str; 7] = ["RESTIC_", "AWS_", "AZURE_", "B2_", "GOOGLE_", "OS
 /// The tags of a copy, beside its environment and its service.
 pub const BEFORE_SWITCH: &str = "before-switch";
 /// The tag of the word that another host may have the service.
-pub const HANDED_OVER: &str = "handed-over";
+pub const RELEASED: &str = "released";
 /// The tag of the word that another host has it.
 pub const TAKEN: &str = "taken";
 
@@ -104,7 +108,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// It is a copy, not a word about one.
     pub fn is_copy(&self) -> bool {
-        !self.tags.iter().any(|tag| tag == HANDED_OVER || tag == TAKEN)
+        !self.tags.iter().any(|tag| tag == RELEASED || tag == TAKEN)
     }
 
     /// It was taken before a switch.
@@ -130,6 +134,8 @@ impl Snapshot {
 
 /// A repository that can be opened.
 pub struct Restic {
+    /// Held as long as it is spoken with.
+    _turn: Arc<File>,
     address: String,
     variables: Vec<(String, String)>,
     options: Vec<String>,
@@ -154,6 +160,7 @@ impl Restic {
         if !Path::new(PROGRAM).exists() {
             return Err(Refusal::new(format!("{PROGRAM} is missing")).help("install restic").into());
         }
+        let turn = turn(state)?;
         let mut clear = Vec::new();
         let mut file = |name: &SecretName| credential(state, generation, name, &mut clear);
         let password = file(&repository.password)?;
@@ -177,6 +184,7 @@ impl Restic {
             durable::make_directory(&cache, 0o700)?;
         }
         Ok(Self {
+            _turn: turn,
             address: repository.address.clone(),
             variables,
             options: options.into_iter().collect(),
@@ -415,7 +423,7 @@ impl Restic {
         let mut arguments =
             vec!["forget", "--json", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
         let number = format!("number={number}");
-        for tag in [BEFORE_SWITCH, HANDED_OVER, TAKEN, &number] {
+        for tag in [BEFORE_SWITCH, RELEASED, TAKEN, &number] {
             arguments.extend(["--keep-tag", tag]);
         }
         let rules: Vec<[String; 2]> =
@@ -490,6 +498,37 @@ fn summary(output: &[u8]) -> Result<SnapshotId> {
 /// That nobody reads the rest is told by the exit code.
 fn hung_up(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Waits until it is this process's turn: a host with many services must not call its repository for all of them at once, for servers turn such callers
+/// away.
+fn turn(state: &State) -> Result<Arc<File>> {
+    /// One for all of this process: who has one and waits for another could wait for ever.
+    static MINE: Mutex<Weak<File>> = Mutex::new(Weak::new());
+    let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = mine.upgrade() {
+        return Ok(turn);
+    }
+    let turn = Arc::new(new_turn(state)?);
+    *mine = Arc::downgrade(&turn);
+    Ok(turn)
+}
+
+fn new_turn(state: &State) -> Result<File> {
+    let open = |number: u32| {
+        let path = in_memory(state, &format!("turn-{number}"))?;
+        let file = File::options().create(true).append(true).open(&path);
+        file.with_context(|| format!("cannot lock {}", path.display()))
+    };
+    for number in 0..TURNS {
+        let file = open(number)?;
+        if file.try_lock().is_ok() {
+            return Ok(file);
+        }
+    }
+    let file = open(std::process::id() % TURNS)?;
+    file.lock().context("cannot wait for others that speak with the repository")?;
+    Ok(file)
 }
 
 /// Lines of `NAME=VALUE`: data, and only what restic and those it speaks to read.

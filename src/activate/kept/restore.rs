@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::copy::{Occasion, dump_in};
 use super::presence;
 use super::record::{Record, Restoring};
-use super::restic::{Restic, Snapshot, SnapshotId};
+use super::restic::{Restic, Snapshot};
 use super::{Kept, Scene, dumps, folder, folder_in_copy, lock, owners};
 use crate::activate::host::Verb;
 use crate::bundle::manifest::{Role, UnitEntry};
@@ -231,9 +231,4 @@ fn apart(restic: &Restic, snapshot: &Snapshot, service: &Label, to: &Path) -> Re
         restic.restore(&snapshot.id, path, &place, false)?;
     }
     Ok(())
-}
-
-/// The copy to put back for generation `target`: the one that was taken when it, or one like it, was left.
-pub(super) fn copy_for(record: &Record, target: u32) -> Option<&SnapshotId> {
-    record.before.range(target..).next().map(|(_, id)| id)
 }

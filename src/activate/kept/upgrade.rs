@@ -6,12 +6,11 @@ use anyhow::Result;
 
 use super::copy::Occasion;
 use super::record::{Record, Restoring};
-use super::restore::copy_for;
 use super::{Kept, Scene, restoring};
 use crate::activate::generation::Generation;
 use crate::activate::state::State;
 use crate::bundle::manifest::{HostManifest, UnitEntry};
-use crate::bundle::names::{Label, UnitName};
+use crate::bundle::names::Label;
 use crate::refusal::{Refusal, refuse};
 
 /// What becomes of what services keep when the host goes back over something that cannot be undone.
@@ -100,21 +99,41 @@ impl Scene<'_> {
     }
 }
 
-/// The copies that bring back what services kept when the host was last in `target`, or in one like it.
+/// The copies that bring back what services kept when the host last left `target`, or a generation with the same programs.
 ///
 /// # Errors
 /// There is none of one of them.
-pub fn copies_for(state: &State, services: &[Label], target: u32) -> Result<Vec<(Label, Restoring)>> {
+pub fn copies_for(state: &State, services: &[Label], target: &Generation) -> Result<Vec<(Label, Restoring)>> {
     let find = |service: &Label| {
         let record = Record::read(state, service)?.unwrap_or_default();
-        let Some(snapshot) = copy_for(&record, target).cloned() else {
-            refuse!("no copy of `{service}` was taken when the host left generation {target}");
+        let like = |number: &u32| is_like(state, *number, target, service);
+        let Some(snapshot) =
+            record.before.iter().rfind(|(number, _)| like(number)).map(|(_, copy)| copy.clone())
+        else {
+            refuse!("no copy of `{service}` was taken when the host left generation {}", target.number);
         };
-        let restoring =
-            Restoring { snapshot, replace: true, generation: Some(target), begun: false, from: None };
-        Ok((service.clone(), restoring))
+        let generation = Some(target.number);
+        Ok((service.clone(), Restoring { snapshot, replace: true, generation, begun: false, from: None }))
     };
     services.iter().map(find).collect()
+}
+
+/// Generation `number` has the same programs for a service as another one.
+fn is_like(state: &State, number: u32, other: &Generation, service: &Label) -> bool {
+    let Ok(generation) = Generation::read(state, number) else { return false };
+    let (Some(one), Some(two)) = (generation.manifest(), other.manifest()) else { return false };
+    number == other.number || programs(&generation, one, service) == programs(other, two, service)
+}
+
+impl Record {
+    /// What was copied of the service when the host left these programs before is not what it had when it leaves them now; nor is anything needed of
+    /// generations that are gone.
+    pub(super) fn leaves(&mut self, state: &State, generation: &Generation, service: &Label) {
+        let stays = |number: &u32| {
+            state.generation(*number).is_dir() && !is_like(state, *number, generation, service)
+        };
+        self.before.retain(|number, _| stays(number));
+    }
 }
 
 /// Notes that what services keep is to be replaced before they start in the generation that it is for.
@@ -127,12 +146,13 @@ pub fn note(state: &State, copies: &[(Label, Restoring)]) -> Result<()> {
     Ok(())
 }
 
-/// The units of a service that rick runs, in a generation.
-pub fn units(generation: &Generation, service: &Label) -> Vec<UnitName> {
-    let units = generation.manifest().map(|manifest| manifest.units.as_slice()).unwrap_or_default();
-    units
-        .iter()
-        .filter(|unit| unit.service == *service && !unit.name.is_template())
-        .map(|unit| unit.name.clone())
-        .collect()
+/// The host leaves a generation, and no copy is taken.
+pub fn forget(state: &State, services: &[Kept], generation: &Generation) -> Result<()> {
+    for kept in services {
+        if let Some(mut record) = Record::read(state, &kept.service)? {
+            record.leaves(state, generation, &kept.service);
+            record.write(state, &kept.service)?;
+        }
+    }
+    Ok(())
 }

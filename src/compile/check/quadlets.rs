@@ -162,6 +162,7 @@ fn relative(written: &Written<'_>, entry: &Entry) -> Option<Finding> {
     if path.is_empty()
         || path.starts_with(['/', '%'])
         || path.starts_with("@rick(object:")
+        || path.starts_with("@rick(secret:")
         || is_name
         || is_url
     {

@@ -13,6 +13,7 @@ use crate::bundle::secret::SecretFile;
 use crate::bundle::token::Token;
 use crate::compile::host::{Host, Quadlet, Unit, UnitBody};
 use crate::compile::item::{Handling, Sections};
+use crate::compile::mounted::{self, Mounted};
 use crate::compile::render::ini;
 
 /// The target that wants everything that rick runs.
@@ -103,15 +104,31 @@ fn for_host(host: &Host, sections: &Sections) -> Sections {
     with_secrets(host, with_groups(host, sections))
 }
 
-/// A credential that systemd would look for in the host's own store, and that came with the bundle, is where rick puts it.
+/// A secret that came with the bundle is where rick puts it: what systemd would look for in the host's own store of credentials, and what
+/// Podman would in its own.
 fn with_secrets(host: &Host, mut sections: Sections) -> Sections {
-    let entries = sections.iter_mut().filter(|(name, _)| name == "Service").flat_map(|(_, entries)| entries);
-    for (key, value) in entries.filter(|(key, _)| key == "LoadCredentialEncrypted") {
-        let name = value.parse::<SecretName>().ok();
-        let came = name.filter(|name| host.secrets.get(name).is_some_and(|secret| secret.file.is_some()));
-        if let Some(file) = came.and_then(SecretFile::of_root) {
-            *value = format!("{}:{}", file.name, Token::Secret(file.clone()));
-            "LoadCredential".clone_into(key);
+    let came = |name: &str| {
+        let name = name.parse::<SecretName>().ok();
+        name.filter(|name| host.secrets.get(name).is_some_and(|secret| secret.file.is_some()))
+    };
+    let user = install::values(&sections, "Container", "User").last().unwrap_or_default().to_owned();
+    for (section, entries) in &mut sections {
+        for (key, value) in entries {
+            match (section.as_str(), key.as_str()) {
+                ("Service", "LoadCredentialEncrypted") => {
+                    if let Some(file) = came(value).and_then(SecretFile::of_root) {
+                        *value = format!("{}:{}", file.name, Token::Secret(file.clone()));
+                        "LoadCredential".clone_into(key);
+                    }
+                }
+                ("Container", "Secret") if came(mounted::name(value)).is_some() => {
+                    if let Ok(mounted) = Mounted::parse(value, &user) {
+                        *value = mounted.volume();
+                        "Volume".clone_into(key);
+                    }
+                }
+                _ => {}
+            }
         }
     }
     sections
