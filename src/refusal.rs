@@ -54,6 +54,13 @@ impl std::error::Error for Refusal {}
 /// The advice that goes with an error: that of every refusal in its chain, and that for a full disk and a broken transfer.
 pub fn help_for(error: &anyhow::Error) -> Vec<String> {
     let mut lines = Vec::new();
+    // One that was put before another error is no link of the chain by itself.
+    let context = error.downcast_ref::<Refusal>();
+    let in_chain = |refusal: &Refusal| {
+        error.chain().filter_map(|cause| cause.downcast_ref()).any(|other| std::ptr::eq(other, refusal))
+    };
+    lines
+        .extend(context.filter(|refusal| !in_chain(refusal)).iter().flat_map(|refusal| refusal.help.clone()));
     for cause in error.chain() {
         if let Some(refusal) = cause.downcast_ref::<Refusal>() {
             lines.extend(refusal.help.iter().cloned());

@@ -19,6 +19,7 @@ mod hosts;
 mod images;
 mod invariants;
 mod kept;
+mod kept_failures;
 mod language;
 mod lock;
 mod looking;

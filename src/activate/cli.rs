@@ -324,6 +324,9 @@ pub enum Kept {
         /// See instead that the repositories are sound, and read a part of what they hold: `1/7`, `5%`.
         #[arg(long, value_name = "PART", conflicts_with_all = ["service", "to"])]
         check: Option<String>,
+        /// Make instead the repositories that are gone: they are not made anew by themselves.
+        #[arg(long, conflicts_with_all = ["service", "check"])]
+        make: bool,
     },
     /// Show the copies of what services keep.
     Snapshots {

@@ -65,6 +65,65 @@ pub(crate) fn boot(name: &str) -> Host {
     host
 }
 
+/// Has restic be slow: 5 MB in a second.
+pub(crate) fn slow(host: &Host) {
+    wrap(host, "exec /usr/bin/restic.real --limit-download=5000 --limit-upload=5000 \"$@\"");
+}
+
+/// Puts a script where restic is, which calls the real one: `/usr/bin/restic.real`.
+pub(crate) fn wrap(host: &Host, script: &str) {
+    host.sh("test -e /usr/bin/restic.real || mv /usr/bin/restic /usr/bin/restic.real");
+    host.write("/usr/bin/restic", format!("#!/bin/bash\n{script}\n"));
+    host.sh("chmod 755 /usr/bin/restic");
+}
+
+/// Runs restic as somebody would by hand, on the repository of [`LOCAL`].
+#[track_caller]
+pub(crate) fn restic(host: &Host, arguments: &str) -> String {
+    host.sh(&format!("RESTIC_PASSWORD='correct horse' RESTIC_REPOSITORY=/srv/backups restic {arguments}"))
+}
+
+/// The names of all copies of a service, as restic shows them.
+pub(crate) fn copies(host: &Host, service: &str) -> Vec<String> {
+    let all = host.sh(&format!("rick-activate --json snapshots {service} | jq -r '.[].id[:8]'"));
+    all.lines().map(str::to_owned).collect()
+}
+
+/// Copies what a service keeps; gives the name of the copy.
+#[track_caller]
+pub(crate) fn backup(host: &Host, service: &str) -> String {
+    copied(&host.ok(&["rick-activate", "backup", service]))
+}
+
+/// The name of the copy that was taken, in what rick said.
+#[track_caller]
+pub(crate) fn copied(told: &str) -> String {
+    let line = told.lines().find_map(|line| line.trim_start().strip_prefix("copied"));
+    let (_, id) = line.and_then(|line| line.rsplit_once(' ')).unwrap_or_else(|| panic!("no copy: {told}"));
+    id.to_owned()
+}
+
+/// Runs what must be refused; gives what is said.
+#[track_caller]
+pub(crate) fn refused(host: &Host, command: &str) -> String {
+    let output = host.run(&["bash", "-c", command]);
+    assert!(!output.status.success(), "{command}: {}", said(&output));
+    said(&output)
+}
+
+pub(crate) fn is_active(host: &Host, unit: &str) -> bool {
+    host.run(&["systemctl", "is-active", "--quiet", unit]).status.success()
+}
+
+/// What the gate of a service said last.
+pub(crate) fn gate(host: &Host, service: &str) -> String {
+    let unit = format!("rick-restore-{service}.service");
+    let life = host.property(&unit, "InvocationID");
+    host.sh(&format!(
+        "journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={life} || true"
+    ))
+}
+
 #[track_caller]
 pub(crate) fn activate(host: &Host, tree: &Tree, environment: &str) -> String {
     host.push(&tree.bundle(environment), "/root/bundle.tar");
@@ -79,7 +138,7 @@ pub(crate) fn fill(host: &Host, service: &str) {
         r#"cd /var/lib/{service}; for i in $(seq 100); do mkdir "d $i"; for j in $(seq 9); do echo "$i $j $RANDOM" >"d $i/$j"; done; done
         ln -s /etc/shadow link; ln 'd 1/1' hard; printf 'a\0b' >$'new\nline'; printf x >$'not\377utf8'; : >empty
         head -c 3000000 /dev/urandom >random; truncate -s 1M hole; setfattr -n user.mine -v yes random 2>/dev/null || true
-        chmod 4750 'd 2/2'; touch -d '2001-02-03 04:05:06.789' 'd 3/3'; chown -R {service}:{service} .
+        touch -d '2001-02-03 04:05:06.789' 'd 3/3'; chown -R {service}:{service} .; chmod 4750 'd 2/2'
         echo more >/srv/{service}-more/file; chgrp {service} /srv/{service}-more/file"#
     ));
 }
@@ -87,7 +146,7 @@ pub(crate) fn fill(host: &Host, service: &str) {
 /// Everything that is kept of a directory, in a text.
 pub(crate) fn everything(host: &Host, directory: &str) -> String {
     host.sh(&format!(
-        r"cd {directory}; find . -mindepth 1 -printf '%P %y %m %u %g %s %l %T@\n' | LC_ALL=C sort
+        r"cd {directory}; find . -mindepth 1 \( -type d -printf '%P %y %m %u %g %T@\n' -o -printf '%P %y %m %u %g %s %n %l %T@\n' \) | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."
     ))
 }

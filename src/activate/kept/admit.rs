@@ -12,11 +12,14 @@
 //!
 //! Where the repository has to be asked and does not answer, nothing starts: to begin with nothing is to copy nothing over what was good.
 
+use std::fs::File;
+
 use anyhow::Result;
 
+use super::copy::gone;
 use super::decide::{Verdict, decide};
 use super::record::{Record, Restoring, Word};
-use super::restic::{RELEASED, Restic, Snapshot, TAKEN};
+use super::restic::{RELEASED, Restic, Snapshot, SnapshotId, TAKEN};
 use super::{Kept, Scene, lock, presence, runtime};
 use crate::bundle::manifest::Home;
 use crate::bundle::names::Label;
@@ -36,8 +39,8 @@ impl Scene<'_> {
     /// Says whether a service may start, after whatever that takes.
     pub fn admit(&mut self, service: &Label) -> Result<Admission> {
         let kept = self.kept(service)?;
-        let _lock = lock(self.state, service)?;
-        let admission = self.admitted(&kept)?;
+        let lock = lock(self.state, service)?;
+        let admission = self.admitted(&kept, &lock)?;
         let waits = runtime(self.state, service, "waits")?;
         match admission {
             Admission::Granted => durable::remove_file_if_there(&waits)?,
@@ -46,29 +49,31 @@ impl Scene<'_> {
         Ok(admission)
     }
 
-    fn admitted(&mut self, kept: &Kept) -> Result<Admission> {
+    fn admitted(&mut self, kept: &Kept, lock: &File) -> Result<Admission> {
         let service = &kept.service;
         let known = Record::read(self.state, service)?;
         let mut record = known.clone().unwrap_or_default();
+        record.expect_mounted(self.state, kept)?;
         if let Some(mut restoring) = record.restoring.clone() {
             if self.is_due(&mut restoring, &record)? {
                 restoring.begun = true;
                 record.restoring = Some(restoring);
                 record.write(self.state, service)?;
-                let restic = self.open()?;
+                let restic = self.open(lock)?;
                 return self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted);
             }
             record.restoring = None;
             record.write(self.state, service)?;
         }
         if let Some(left) = &record.left {
-            self.take_back(service, &left.word)?;
+            self.take_back(service, &left.word, lock)?;
         }
         let from = self.manifest()?.moved.get(service).cloned();
         let presence = presence::look(self.state, kept)?;
         match decide(&presence, known.as_ref(), from.as_ref()) {
             Verdict::Start => {
-                let news = record.sees(&presence) || record.left.take().is_some() || known.is_none();
+                let news =
+                    record.sees(self.state, &presence)? || record.left.take().is_some() || known.is_none();
                 if news {
                     record.write(self.state, service)?;
                 }
@@ -88,12 +93,14 @@ impl Scene<'_> {
             ))
             .help("restore it by hand, or leave `moved_from` out; `rick-activate state` shows what is there")
             .into()),
-            Verdict::Ask { lost } => self.ask(kept, record, from, lost),
+            Verdict::Ask { lost } => self.ask(kept, record, from, lost, lock),
         }
     }
 
-    fn open(&self) -> Result<Restic> {
-        Restic::open(self.state, &self.generation, &self.repository()?)
+    fn open(&self, lock: &File) -> Result<Restic> {
+        let mut restic = Restic::open(self.state, &self.generation, &self.repository()?)?;
+        restic.hold(lock)?;
+        Ok(restic)
     }
 
     /// A restore that was to be done for a generation is done for that one. If the host went elsewhere after it was begun, it gets what it
@@ -117,16 +124,23 @@ impl Scene<'_> {
     }
 
     /// Nothing is there: what the repository has decides.
-    fn ask(&mut self, kept: &Kept, mut record: Record, from: Option<Home>, lost: bool) -> Result<Admission> {
+    fn ask(
+        &mut self,
+        kept: &Kept,
+        mut record: Record,
+        from: Option<Home>,
+        lost: bool,
+        lock: &File,
+    ) -> Result<Admission> {
         let service = &kept.service;
-        let restic = self.open()?;
+        let restic = self.open(lock)?;
         let coming = from.filter(|home| record.came_from.as_ref() != Some(home));
         let found = match &coming {
             Some(home) => match self.take(&restic, home, service)? {
                 Some(snapshot) => Some(snapshot),
                 None => return Ok(Admission::Waits),
             },
-            None => self.last(&restic, service)?,
+            None => self.last(&restic, service, record.copied.as_ref())?,
         };
         let Some(snapshot) = found else {
             if lost {
@@ -153,15 +167,34 @@ impl Scene<'_> {
         self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted)
     }
 
-    /// The last copy that this host took. A repository that was never made has none.
-    fn last(&self, restic: &Restic, service: &Label) -> Result<Option<Snapshot>> {
-        if !restic.exists()? {
-            return Ok(None);
-        }
+    /// The last copy of what this host had: the one that it knows, else the one with the highest number, whatever the clock said. A
+    /// repository that was never made has none.
+    pub(super) fn last(
+        &self,
+        restic: &Restic,
+        service: &Label,
+        known: Option<&SnapshotId>,
+    ) -> Result<Option<Snapshot>> {
         let manifest = self.manifest()?;
-        let tags = [manifest.environment.as_str(), service.as_str()];
-        let found = restic.snapshots(Some(manifest.host.as_str()), &tags)?;
-        Ok(found.into_iter().rfind(Snapshot::is_copy))
+        let Some(found) = restic.snapshots_if_there(None, &[service.as_str()])? else {
+            return if Record::has_copies(self.state, restic.address())? {
+                Err(gone(restic))
+            } else {
+                Ok(None)
+            };
+        };
+        let mut copies = found.into_iter().filter(Snapshot::is_copy);
+        let Some(known) = known else {
+            let environment = manifest.environment.to_string();
+            let own =
+                |copy: &Snapshot| copy.hostname == manifest.host.as_str() && copy.tags.contains(&environment);
+            return Ok(copies.filter(own).max_by_key(Snapshot::number));
+        };
+        copies.find(|copy| copy.id == *known).map(Some).ok_or_else(|| {
+            Refusal::new(format!("the repository does not have the last copy of `{service}`, {known}"))
+                .help(format!("`rick-activate restore {service} --snapshot ID` brings back an older one that `rick-activate snapshots` shows"))
+                .into()
+        })
     }
 
     /// The copy with which another host let the service go; `None`: it did not, so far. That this host has it now is said first, and then it is
@@ -194,12 +227,12 @@ impl Scene<'_> {
     }
 
     /// The service left this host, which has it again: unless another one has it by now. The word that one may have it is taken back first.
-    fn take_back(&mut self, service: &Label, word: &Word) -> Result<()> {
+    fn take_back(&mut self, service: &Label, word: &Word, lock: &File) -> Result<()> {
         if *word == Word::None {
             return Ok(());
         }
         let here = Home::of(self.manifest()?);
-        let restic = self.open()?;
+        let restic = self.open(lock)?;
         let there = released(&restic, &here, service)?;
         if let Some(there) = &there {
             restic.remove(&[&there.id])?;
@@ -225,7 +258,9 @@ impl Scene<'_> {
         let _lock = lock(self.state, service)?;
         let presence = presence::look(self.state, &kept)?;
         let mut record = Record::read(self.state, service)?.unwrap_or_default();
-        record.held = presence.iter().filter(|(_, there)| **there).map(|(part, _)| part.clone()).collect();
+        record.held.clear();
+        record.mounts.clear();
+        record.sees(self.state, &presence)?;
         record.restoring = None;
         record.left = None;
         record.came_from = self.manifest()?.moved.get(service).cloned().or(record.came_from);

@@ -1,5 +1,6 @@
 //! Takes a copy of what a service keeps.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -7,12 +8,12 @@ use anyhow::{Context as _, Result};
 
 use super::presence::{self, Presence};
 use super::record::Record;
-use super::restic::{BEFORE_SWITCH, Restic, SnapshotId};
-use super::{Kept, Scene, dumps, folder, folder_in_copy, leave, lock, owners, runtime};
+use super::restic::{BEFORE_SWITCH, Restic, Snapshot, SnapshotId};
+use super::{Kept, Scene, dumps, folder, folder_in_copy, leave, lock, owners, restoring, runtime};
 use crate::activate::host::{Host, UnitState, Verb};
 use crate::activate::state::State;
 use crate::activate::switch::observe;
-use crate::bundle::manifest::Repository;
+use crate::bundle::manifest::{Repository, Role};
 use crate::bundle::names::{Label, UnitName};
 use crate::durable;
 use crate::refusal::Refusal;
@@ -24,6 +25,8 @@ pub enum Occasion {
     Usual,
     /// The host leaves the generation for one that may change the data. Who switches has stopped what is to be stopped for it.
     BeforeSwitch,
+    /// Another copy is to take the place of what is there. No copy is forgotten now: it could be that one.
+    BeforeRestore,
 }
 
 impl Scene<'_> {
@@ -54,6 +57,19 @@ impl Scene<'_> {
         leave::release(self)
     }
 
+    /// Makes the repositories that are not there, or the one that the service instance `to` brings.
+    pub fn make(&mut self, to: Option<&Label>) -> Result<()> {
+        let repositories = self.manifest()?.repositories.clone();
+        for (_, repository) in repositories.iter().filter(|(name, _)| to.is_none_or(|to| to == *name)) {
+            let restic = Restic::open(self.state, &self.generation, repository)?;
+            if !restic.exists()? {
+                self.report.line("make", &format!("the repository {}", repository.address));
+                restic.init()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies what one service keeps to one repository. `None`: it keeps nothing yet.
     pub fn copy(
         &mut self,
@@ -63,44 +79,85 @@ impl Scene<'_> {
     ) -> Result<Option<SnapshotId>> {
         let service = &kept.service;
         let lock = lock(self.state, service)?;
+        let copied = self.copied(kept, repository, occasion, &lock);
+        // What starts asks for the lock.
+        drop(lock);
+        let resumed = match occasion {
+            Occasion::Usual => resume(self.state, self.host, service),
+            // Who stopped it starts it.
+            Occasion::BeforeSwitch | Occasion::BeforeRestore => Ok(()),
+        };
+        let Some(copied) = copied? else { return resumed.map(|()| None) };
+        resumed?;
+        if occasion == Occasion::Usual {
+            self.keep_to_rules(service, &copied, repository)?;
+        }
+        Ok(Some(copied.id))
+    }
+
+    /// The same while the lock is held. What was stopped for it is still to be started.
+    pub(super) fn copied(
+        &mut self,
+        kept: &Kept,
+        repository: &Repository,
+        occasion: Occasion,
+        lock: &File,
+    ) -> Result<Option<Copied>> {
+        let service = &kept.service;
         let mut record = Record::read(self.state, service)?.unwrap_or_default();
+        record.expect_mounted(self.state, kept)?;
         let presence = presence::look(self.state, kept)?;
         expect_whole(service, &record, &presence)?;
         if presence.values().all(|there| !there) {
             self.report.line("copy", &format!("{service}: it keeps nothing yet"));
             return Ok(None);
         }
-        let restic = Restic::open(self.state, &self.generation, repository)?;
-        if !restic.exists()? {
-            self.report.line("make", &format!("the repository {}", repository.address));
-            restic.init()?;
+        let mut restic = Restic::open(self.state, &self.generation, repository)?;
+        let number = self.next_number(&record, &restic, service)?;
+        // Somebody waits for a switch; restic alone would try for long.
+        if occasion != Occasion::Usual && !restic.exists()? {
+            return Err(gone(&restic));
         }
-        let halts = kept.at_rest && occasion == Occasion::Usual;
-        let halted = if halts { halt(self.state, self.host, kept)? } else { Vec::new() };
-        let copied = self.copied(kept, &restic, occasion);
-        if let Ok(id) = &copied {
-            record.sees(&presence);
-            record.copied = Some(id.clone());
-            if occasion == Occasion::BeforeSwitch {
-                record.leaves(self.state, &self.generation, service);
-                record.before.insert(self.generation.number, id.clone());
-            }
-            record.write(self.state, service)?;
+        restic.hold(lock)?;
+        if kept.at_rest && occasion == Occasion::Usual {
+            self.halt(kept)?;
         }
-        // Before it starts it is asked whether it may, which takes the lock.
-        drop(lock);
-        if !halted.is_empty() {
-            resume(self.state, self.host, service)?;
-        }
-        let id = copied?;
+        let id = self.put(kept, &restic, number, occasion)?;
         self.report.line("copied", &format!("{service}: {id}"));
-        if occasion == Occasion::Usual {
-            self.keep_to_rules(service, &restic, repository)?;
+        record.sees(self.state, &presence)?;
+        record.number = number;
+        record.repositories.insert(repository.address.clone());
+        if repository.restores || restoring(self.manifest()?).is_none() {
+            record.copied = Some(id.clone());
         }
-        Ok(Some(id))
+        if occasion == Occasion::BeforeSwitch {
+            record.leaves(self.state, &self.generation, service);
+            record.before.insert(self.generation.number, id.clone());
+        }
+        record.write(self.state, service)?;
+        Ok(Some(Copied { id, number }))
     }
 
-    fn copied(&self, kept: &Kept, restic: &Restic, occasion: Occasion) -> Result<SnapshotId> {
+    /// The number of the next copy, in a repository that is there.
+    fn next_number(&mut self, record: &Record, restic: &Restic, service: &Label) -> Result<u64> {
+        if record.repositories.contains(restic.address()) {
+            return Ok(record.number + 1);
+        }
+        let manifest = self.manifest()?;
+        let tags = [manifest.environment.as_str(), service.as_str()];
+        let found = restic.snapshots_if_there(Some(manifest.host.as_str()), &tags)?;
+        if found.is_none() {
+            if Record::has_copies(self.state, restic.address())? {
+                return Err(gone(restic));
+            }
+            self.report.line("make", &format!("the repository {}", restic.address()));
+            restic.init()?;
+        }
+        let last = found.iter().flatten().map(Snapshot::number).max().unwrap_or_default();
+        Ok(record.number.max(last) + 1)
+    }
+
+    fn put(&self, kept: &Kept, restic: &Restic, number: u64, occasion: Occasion) -> Result<SnapshotId> {
         let service = &kept.service;
         let folder = Folder::make(self.state, service)?;
         for dump in &kept.dumps {
@@ -108,14 +165,14 @@ impl Scene<'_> {
                 .with_context(|| format!("{service}: nothing is copied, and no old copy is touched"))?;
         }
         let mut tags = self.tags(service)?;
-        tags.push(format!("generation={}", self.generation.number));
+        tags.extend([format!("generation={}", self.generation.number), format!("number={number}")]);
         if occasion == Occasion::BeforeSwitch {
             tags.push(BEFORE_SWITCH.to_owned());
         }
         let mut paths = vec![folder_in_copy(service)];
         let directories = kept.directories().filter(|path| self.state.on_host(path.as_str()).is_dir());
         paths.extend(directories.map(ToString::to_string));
-        restic.backup(self.manifest()?.host.as_str(), &tags, &paths)
+        restic.backup(self.manifest()?.host.as_str(), &tags, &paths)?.ok_or_else(|| gone(restic))
     }
 
     /// The tags of all copies of a service.
@@ -124,27 +181,59 @@ impl Scene<'_> {
     }
 
     /// Forgets what the rules do not keep, and copies before switches to generations that are gone.
-    fn keep_to_rules(&self, service: &Label, restic: &Restic, repository: &Repository) -> Result<()> {
+    fn keep_to_rules(&self, service: &Label, copied: &Copied, repository: &Repository) -> Result<()> {
         let manifest = self.manifest()?;
         let tags = [manifest.environment.as_str(), service.as_str()];
         let rules: Vec<_> = repository.keep.iter().map(|(rule, number)| (*rule, *number)).collect();
         if rules.is_empty() {
             return Ok(());
         }
-        restic.unlock()?;
-        let host = manifest.host.as_str();
-        let of_switches = restic.snapshots(Some(host), &[tags[0], tags[1], BEFORE_SWITCH])?;
+        let restic = Restic::open(self.state, &self.generation, repository)?;
+        let kept = restic.forget(manifest.host.as_str(), &tags, copied.number, &rules)?;
         let gone = |number: u32| !self.state.generation(number).is_dir();
-        let stale: Vec<&SnapshotId> = of_switches
-            .iter()
-            .filter(|snapshot| snapshot.generation().is_none_or(gone))
-            .map(|snapshot| &snapshot.id)
-            .collect();
-        if !stale.is_empty() {
-            restic.remove(&stale)?;
-        }
-        restic.forget(host, &tags, &rules)
+        let stale = |snapshot: &&Snapshot| {
+            snapshot.is_before_switch() && snapshot.generation().is_none_or(gone) && snapshot.id != copied.id
+        };
+        let stale: Vec<&SnapshotId> = kept.iter().filter(stale).map(|snapshot| &snapshot.id).collect();
+        if stale.is_empty() { Ok(()) } else { restic.remove(&stale) }
     }
+
+    /// Stops the units of a service that run, and notes them first: with those of other services that go down with them.
+    fn halt(&self, kept: &Kept) -> Result<()> {
+        let (state, host) = (self.state, self.host);
+        let others = self.manifest()?.units.iter().filter(|unit| unit.role == Role::Run);
+        let others = others.map(|unit| unit.name.clone()).filter(|unit| !unit.is_template());
+        let all: BTreeSet<UnitName> = kept.units.iter().cloned().chain(others).collect();
+        let live = observe(host, all.iter().cloned())?;
+        let ran: Vec<UnitName> =
+            all.into_iter().filter(|unit| live.get(unit).is_some_and(UnitState::runs)).collect();
+        let running: Vec<UnitName> = kept.units.iter().filter(|unit| ran.contains(unit)).cloned().collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let path = runtime(state, &kept.service, "halted")?;
+        durable::replace_file(&path, &serde_json::to_vec(&ran)?, 0o600)?;
+        host.run_jobs(Verb::Stop, &running)?;
+        let live = observe(host, ran.iter().cloned())?;
+        let halted: Vec<&UnitName> =
+            ran.iter().filter(|unit| !live.get(unit).is_some_and(UnitState::runs)).collect();
+        durable::replace_file(&path, &serde_json::to_vec(&halted)?, 0o600)
+    }
+}
+
+/// A copy that was taken.
+pub(super) struct Copied {
+    /// Its name.
+    id: SnapshotId,
+    number: u64,
+}
+
+/// A repository that had copies is not there: it is not made anew by itself, for it may not be mounted.
+pub(super) fn gone(restic: &Restic) -> anyhow::Error {
+    Refusal::new(format!("there is no repository at {}, and there was one", restic.address()))
+        .help("is its file system mounted?")
+        .help("if it is gone for good, `rick-activate backup --make` makes a new one")
+        .into()
 }
 
 /// What was there is there: a copy of less is not what the next copy should say.
@@ -170,20 +259,6 @@ fn expect_whole(service: &Label, record: &Record, presence: &Presence) -> Result
         "`rick-activate restore {service}` brings it back; `rick-activate accept {service}` takes it as it is"
     ))
     .into())
-}
-
-/// Stops the units of a service that run, and remembers them first; gives them.
-fn halt(state: &State, host: &dyn Host, kept: &Kept) -> Result<Vec<UnitName>> {
-    let live = observe(host, kept.units.iter().cloned())?;
-    let running: Vec<UnitName> =
-        kept.units.iter().filter(|unit| live.get(unit).is_some_and(UnitState::runs)).cloned().collect();
-    if running.is_empty() {
-        return Ok(running);
-    }
-    let path = runtime(state, &kept.service, "halted")?;
-    durable::replace_file(&path, &serde_json::to_vec(&running)?, 0o600)?;
-    host.run_jobs(Verb::Stop, &running)?;
-    Ok(running)
 }
 
 /// Starts what was stopped for a copy, also if that was cut short.

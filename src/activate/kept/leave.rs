@@ -1,5 +1,7 @@
 //! A service that is gone from its host: what it kept stays, and another host may have it.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::admit::released;
@@ -80,13 +82,17 @@ impl Scene<'_> {
                 .help("take it out of the environment and activate that; then it can be forgotten")
                 .into());
         }
+        let _lock = lock(self.state, service)?;
         let Some(record) = Record::read(self.state, service)? else {
             refuse!(
                 "this host keeps nothing of a service `{service}`: `rick-activate state` shows what it keeps"
             );
         };
-        let _lock = lock(self.state, service)?;
         for part in &record.held {
+            if let Some(owner) = self.owner_now(part).cloned() {
+                self.report.line("leave", &format!("{service}: {part}, which is of {owner} now"));
+                continue;
+            }
             self.report.line("remove", &format!("{service}: {part}"));
             match part {
                 Part::Directory(path) => durable::remove_tree_if_there(&self.state.on_host(path.as_str()))?,
@@ -95,6 +101,15 @@ impl Scene<'_> {
         }
         durable::remove_tree_if_there(&folder(self.state, service))?;
         durable::remove_file(&self.state.kept_record(service))
+    }
+
+    /// The service of this host that keeps something there, or below, or above.
+    fn owner_now(&self, part: &Part) -> Option<&Label> {
+        let Part::Directory(part) = part else { return None };
+        let part = Path::new(part.as_str());
+        let meets = |path: &Path| path.starts_with(part) || part.starts_with(path);
+        let mut states = self.generation.manifest()?.states.iter();
+        states.find(|(path, _)| meets(Path::new(path.as_str()))).map(|(_, owner)| owner)
     }
 
     /// Removes what is in the care of another service, as the last generation said that had both.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::record::{Record, Word};
-use super::restic::{BEFORE_SWITCH, Restic, Snapshot};
+use super::restic::{Restic, Snapshot};
 use super::{Kept, Part, Scene, leave};
 use crate::bundle::names::Label;
 
@@ -62,7 +62,6 @@ impl Scene<'_> {
         for repository in repositories.values() {
             self.report.line("check", &format!("{} and {part} of what it holds", repository.address));
             let restic = Restic::open(self.state, &self.generation, repository)?;
-            restic.unlock()?;
             restic.check(part)?;
         }
         leave::release(self)
@@ -106,8 +105,7 @@ pub fn list(copies: &[Snapshot]) -> String {
         let service = copy.tags.get(1).map_or("?", String::as_str);
         let environment = copy.tags.first().map_or("?", String::as_str);
         let generation = copy.generation().map_or(String::new(), |number| format!("  generation {number}"));
-        let before =
-            if copy.tags.iter().any(|tag| tag == BEFORE_SWITCH) { ", before it was left" } else { "" };
+        let before = if copy.is_before_switch() { ", before it was left" } else { "" };
         let time = copy.time.get(..19).unwrap_or(&copy.time).replace('T', " ");
         format!("{}  {time}  {environment}/{}  {service}{generation}{before}\n", copy.id, copy.hostname)
     };

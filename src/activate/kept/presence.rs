@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -32,7 +33,7 @@ pub fn part(state: &State, kept: &Kept, part: &Part) -> Result<bool> {
 }
 
 /// There is an entry in it, beside the one that file systems bring.
-fn holds_something(directory: &Path) -> Result<bool> {
+pub(super) fn holds_something(directory: &Path) -> Result<bool> {
     let cannot = || format!("cannot read {}", directory.display());
     // A link that leads nowhere is there: what it leads to may not be mounted.
     if let Err(error) = fs::symlink_metadata(directory)
@@ -46,6 +47,21 @@ fn holds_something(directory: &Path) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Where the file system begins that a directory is on, or would be.
+pub fn begins(directory: &Path) -> Result<PathBuf> {
+    let cannot = || format!("cannot tell which file system {} is on", directory.display());
+    let there = directory.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
+    let mut place = there.unwrap_or(Path::new("/")).canonicalize().with_context(cannot)?;
+    let device = fs::metadata(&place).with_context(cannot)?.dev();
+    while let Some(above) = place.parent() {
+        if fs::metadata(above).with_context(cannot)?.dev() != device {
+            break;
+        }
+        place.pop();
+    }
+    Ok(place)
 }
 
 #[cfg(test)]

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Part;
-use super::presence::Presence;
+use super::presence::{self, Presence};
 use super::restic::SnapshotId;
+use super::{Kept, Part};
 use crate::activate::state::State;
 use crate::bundle::manifest::Home;
-use crate::bundle::names::Label;
+use crate::bundle::names::{HostPath, Label};
 use crate::bundle::oci;
 use crate::durable;
+use crate::refusal::Refusal;
 
 /// The record of one service. It is written durably before what it announces is begun, and after what it tells of is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +32,18 @@ pub struct Record {
     /// The host that it came from.
     #[serde(default)]
     pub came_from: Option<Home>,
-    /// The last copy that was taken.
+    /// The copy that what is there goes back to, in the repository that is restored from: the last that was taken, or that was restored.
     #[serde(default)]
     pub copied: Option<SnapshotId>,
+    /// The number of the last copy, counted over all repositories.
+    #[serde(default)]
+    pub number: u64,
+    /// The addresses of the repositories that have copies: none of them can be there no more and be a new one.
+    #[serde(default)]
+    pub repositories: BTreeSet<String>,
+    /// Where the file system begins that a directory was on when there was something in it.
+    #[serde(default)]
+    pub mounts: BTreeMap<HostPath, PathBuf>,
     /// Generation → the copy that was taken when the host left it for one that may change the data.
     #[serde(default)]
     pub before: BTreeMap<u32, SnapshotId>,
@@ -125,10 +136,36 @@ impl Record {
     }
 
     /// Notes what is there; says whether that is news.
-    pub fn sees(&mut self, presence: &Presence) -> bool {
-        let there = presence.iter().filter(|(_, there)| **there).map(|(part, _)| part.clone());
-        let before = self.held.len();
-        self.held.extend(there);
-        self.held.len() > before
+    pub fn sees(&mut self, state: &State, presence: &Presence) -> Result<bool> {
+        let mut news = false;
+        for (part, _) in presence.iter().filter(|(_, there)| **there) {
+            news |= self.held.insert(part.clone());
+            if let Part::Directory(path) = part {
+                let begins = presence::begins(&state.on_host(path.as_str()))?;
+                news |= self.mounts.insert(path.clone(), begins.clone()) != Some(begins);
+            }
+        }
+        Ok(news)
+    }
+
+    /// Whatever is there now is not what was there if its file system is not mounted: an empty mount point says nothing of what was lost.
+    pub fn expect_mounted(&self, state: &State, kept: &Kept) -> Result<()> {
+        for path in kept.directories() {
+            let Some(mount) = self.mounts.get(path) else { continue };
+            let begins = presence::begins(&state.on_host(path.as_str()))?;
+            if *mount != begins && mount.starts_with(&begins) {
+                let (service, mount) = (&kept.service, mount.display());
+                return Err(Refusal::new(format!("{path} of `{service}` was on a file system at {mount}, which is not mounted"))
+                    .help("mount it")
+                    .help(format!("if it is gone for good: `rick-activate accept {service}` takes what is there, and `rick-activate restore {service} --replace` brings back the last copy"))
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A service of this host has copies at this address.
+    pub fn has_copies(state: &State, address: &str) -> Result<bool> {
+        Ok(Self::all(state)?.values().any(|record| record.repositories.contains(address)))
     }
 }

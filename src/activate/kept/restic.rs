@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -24,10 +27,20 @@ const PROGRAM: &str = "/usr/bin/restic";
 const CACHE: &str = "/var/cache/rick-backup";
 /// Where a credential of the host is in clear while restic needs it as a file, in memory.
 const CLEAR: &str = "/run/rick/kept/credentials";
+/// Each that is opened has files of its own, and removes them.
+static OPENED: AtomicU32 = AtomicU32::new(0);
 /// How many processes of a host speak with repositories at once. sshd turns away the eleventh that is not known yet.
 const TURNS: u32 = 4;
-/// How long somebody else may hold the repository.
+/// How long somebody else may hold the repository. A lock that is older and not renewed is one of a dead process.
 const PATIENCE: &str = "30m";
+/// How long a repository may take to tell of itself, in seconds: restic alone would try for a quarter of an hour.
+const ANSWERS_WITHIN: &str = "60";
+/// How many paths are restored at a time.
+const AT_ONCE: usize = 4;
+/// Exit codes: of restic, and the last one of `timeout`.
+const NO_REPOSITORY: i32 = 10;
+const LOCKED: i32 = 11;
+const NO_ANSWER: i32 = 124;
 /// The variables that `credentials` may set.
 const VARIABLES: [&str; 7] = ["RESTIC_", "AWS_", "AZURE_", "B2_", "GOOGLE_", "OS_", "ST_"];
 
@@ -98,9 +111,19 @@ impl Snapshot {
         !self.tags.iter().any(|tag| tag == RELEASED || tag == TAKEN)
     }
 
+    /// It was taken before a switch.
+    pub fn is_before_switch(&self) -> bool {
+        self.tags.iter().any(|tag| tag == BEFORE_SWITCH)
+    }
+
     /// The value of a tag `KEY=VALUE`.
     pub fn tagged(&self, key: &str) -> Option<&str> {
         self.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The host counts the copies of a service: clocks are set back, and numbers are not.
+    pub fn number(&self) -> u64 {
+        self.tagged("number").and_then(|number| number.parse().ok()).unwrap_or_default()
     }
 
     /// The generation that took it.
@@ -112,11 +135,13 @@ impl Snapshot {
 /// A repository that can be opened.
 pub struct Restic {
     /// Held as long as it is spoken with.
-    _turn: File,
+    _turn: Arc<File>,
     address: String,
     variables: Vec<(String, String)>,
     options: Vec<String>,
     cache: PathBuf,
+    /// The lock of a service, which lasts as long as a restic that has it as its standard input, whatever becomes of this process.
+    lock: Option<File>,
     /// Files in clear to be removed at the end.
     clear: Vec<PathBuf>,
 }
@@ -164,23 +189,80 @@ impl Restic {
             variables,
             options: options.into_iter().collect(),
             cache,
+            lock: None,
             clear,
         })
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.arg("--cache-dir").arg(&self.cache).args(["--retry-lock", PATIENCE]);
+    /// From now on each restic holds this lock, too.
+    pub fn hold(&mut self, lock: &File) -> Result<()> {
+        self.lock = Some(lock.try_clone().context("a lock cannot be shared")?);
+        Ok(())
+    }
+
+    /// And from now on none does.
+    pub fn let_go(&mut self) {
+        self.lock = None;
+    }
+
+    fn arguments(&self, mut command: Command, patience: &str, arguments: &[&str]) -> Result<Command> {
+        command.arg("--cache-dir").arg(&self.cache).args(["--retry-lock", patience]);
         command.args(self.options.iter().flat_map(|option| ["-o", option]));
-        command.args(arguments).env("RESTIC_REPOSITORY", &self.address).stdin(Stdio::null());
+        command.args(arguments).env("RESTIC_REPOSITORY", &self.address);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command
+        match &self.lock {
+            Some(lock) => command.stdin(lock.try_clone().context("a lock cannot be shared")?),
+            None => command.stdin(Stdio::null()),
+        };
+        Ok(command)
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Vec<u8>> {
-        let output = output(&mut self.command(arguments))?;
+        let output = self.output(arguments, None)?;
         self.well(&output, arguments)?;
         Ok(output.stdout)
+    }
+
+    /// Runs restic. Locks of processes that are no more are removed, and the others waited for.
+    fn output(&self, arguments: &[&str], input: Option<&[u8]>) -> Result<Output> {
+        let mut answer = self.attempt("0s", arguments, input)?;
+        for patience in [PATIENCE, "0s"] {
+            if answer.status.code() != Some(LOCKED) {
+                break;
+            }
+            self.attempt("0s", &["unlock", "--quiet"], None)?;
+            answer = self.attempt(patience, arguments, input)?;
+        }
+        Ok(answer)
+    }
+
+    fn attempt(&self, patience: &str, arguments: &[&str], input: Option<&[u8]>) -> Result<Output> {
+        let mut command = self.arguments(Command::new(PROGRAM), patience, arguments)?;
+        let Some(input) = input else { return output(&mut command) };
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.with_context(|| format!("cannot start {PROGRAM}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input).or_else(hung_up)?;
+        }
+        child.wait_with_output().context("restic ended in an unknown way")
+    }
+
+    /// Asks what takes no lock and not long; `None`: there is no repository at the address.
+    fn ask(&self, arguments: &[&str]) -> Result<Option<Vec<u8>>> {
+        let mut timeout = Command::new("timeout");
+        timeout.args([ANSWERS_WITHIN, PROGRAM]);
+        let arguments = [arguments, &["--no-lock"]].concat();
+        let output = output(&mut self.arguments(timeout, "0s", &arguments)?)?;
+        if output.status.code() == Some(NO_REPOSITORY) {
+            return Ok(None);
+        }
+        self.well(&output, &arguments)?;
+        Ok(Some(output.stdout))
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// What its exit code means.
@@ -194,9 +276,12 @@ impl Restic {
         let what = arguments.first().copied().unwrap_or_default();
         let refusal = match output.status.code() {
             Some(3) => Refusal::new(format!("restic {what}: something could not be read: {said}")),
-            Some(10) => Refusal::new(format!("there is no repository at {}", self.address)),
-            Some(11) => Refusal::new(format!("the repository {} stays locked: {said}", self.address))
-                .help("`restic unlock` removes locks of processes that are no more"),
+            Some(NO_REPOSITORY) => Refusal::new(format!("there is no repository at {}", self.address)),
+            Some(NO_ANSWER) => {
+                Refusal::new(format!("the repository {} does not answer: {said}", self.address))
+            }
+            Some(LOCKED) => Refusal::new(format!("the repository {} stays locked: {said}", self.address))
+                .help("somebody works on it; a lock that a process on another host left is removed half an hour later"),
             Some(12) => Refusal::new(format!("the password does not open the repository {}", self.address)),
             _ => Refusal::new(format!("restic {what} failed ({}): {said}", output.status)),
         };
@@ -205,12 +290,7 @@ impl Restic {
 
     /// There is a repository at the address.
     pub fn exists(&self) -> Result<bool> {
-        let arguments = ["cat", "config", "--no-lock"];
-        let output = output(&mut self.command(&arguments))?;
-        if output.status.code() == Some(10) {
-            return Ok(false);
-        }
-        self.well(&output, &arguments).map(|()| true)
+        Ok(self.ask(&["cat", "config"])?.is_some())
     }
 
     /// Makes one.
@@ -218,40 +298,44 @@ impl Restic {
         self.run(&["init", "--quiet"]).map(drop)
     }
 
-    /// Forgets locks of processes that are no more.
-    pub fn unlock(&self) -> Result<()> {
-        self.run(&["unlock", "--quiet"]).map(drop)
-    }
-
     /// What has all of these tags, of one host or of all, oldest first. That there is no repository is no answer.
     pub fn snapshots(&self, host: Option<&str>, tags: &[&str]) -> Result<Vec<Snapshot>> {
+        match self.snapshots_if_there(host, tags)? {
+            Some(found) => Ok(found),
+            None => refuse!("there is no repository at {}", self.address),
+        }
+    }
+
+    /// The same; `None`: there is no repository.
+    pub fn snapshots_if_there(&self, host: Option<&str>, tags: &[&str]) -> Result<Option<Vec<Snapshot>>> {
         let joined = tags.join(",");
-        let mut arguments = vec!["snapshots", "--json", "--no-lock"];
+        let mut arguments = vec!["snapshots", "--json"];
         if !tags.is_empty() {
             arguments.extend(["--tag", &joined]);
         }
         arguments.extend(host.iter().flat_map(|host| ["--host", host]));
-        let output = self.run(&arguments)?;
-        let mut found: Vec<Snapshot> = serde_json::from_slice(&output)
-            .context("restic told of its snapshots in no way that is known")?;
+        let Some(output) = self.ask(&arguments)? else { return Ok(None) };
+        let mut found = told(&output)?;
         found.sort_by(|one, other| one.time.cmp(&other.time));
-        Ok(found)
+        Ok(Some(found))
     }
 
-    /// Copies paths; gives the name of the copy.
-    pub fn backup(&self, host: &str, tags: &[String], paths: &[String]) -> Result<SnapshotId> {
+    /// Copies paths; gives the name of the copy. `None`: there is no repository.
+    pub fn backup(&self, host: &str, tags: &[String], paths: &[String]) -> Result<Option<SnapshotId>> {
         let mut arguments = vec!["backup", "--json", "--quiet", "--host", host];
         arguments.extend(tags.iter().flat_map(|tag| ["--tag", tag]));
         arguments.push("--");
         arguments.extend(paths.iter().map(String::as_str));
-        let output = output(&mut self.command(&arguments))?;
-        if output.status.code() != Some(3) {
-            self.well(&output, &arguments)?;
+        let output = self.output(&arguments, None)?;
+        match output.status.code() {
+            Some(NO_REPOSITORY) => return Ok(None),
+            Some(3) => {}
+            _ => self.well(&output, &arguments)?,
         }
         let id = summary(&output.stdout)?;
         // The copy is there, and lacks what could not be read.
         self.well(&output, &arguments).with_context(|| format!("the copy {id} is incomplete"))?;
-        Ok(id)
+        Ok(Some(id))
     }
 
     /// Puts a word into the repository, which holds nothing but what it is tagged with.
@@ -259,13 +343,7 @@ impl Restic {
         let mut arguments =
             vec!["backup", "--json", "--quiet", "--host", host, "--stdin", "--stdin-filename", "word"];
         arguments.extend(tags.iter().flat_map(|tag| ["--tag", tag]));
-        let mut command = self.command(&arguments);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.with_context(|| format!("cannot start {PROGRAM}"))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(tags.join("\n").as_bytes()).or_else(hung_up)?;
-        }
-        let output = child.wait_with_output().context("restic ended in an unknown way")?;
+        let output = self.output(&arguments, Some(tags.join("\n").as_bytes()))?;
         self.well(&output, &arguments)?;
         summary(&output.stdout)
     }
@@ -273,34 +351,85 @@ impl Restic {
     /// Brings what a copy has at `path` to `target`. What is there already and not in the copy stays, unless it is to be `exact`.
     pub fn restore(&self, id: &SnapshotId, path: &str, target: &Path, exact: bool) -> Result<()> {
         let what = format!("{}:{path}", id.as_str());
-        let target = target.display().to_string();
-        let mut arguments = vec!["restore", "--quiet", &what, "--target", &target];
+        let to = target.display().to_string();
+        let mut arguments = vec!["restore", "--quiet", &what, "--target", &to];
         if exact {
+            // restic does not visit a directory that holds nothing, and leaves what is in the way.
+            if self.is_empty(id, path)? {
+                return empty(target);
+            }
             arguments.push("--delete");
         }
         self.run(&arguments).map(drop)
     }
 
-    /// What is known of a copy.
-    pub fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot> {
-        let output = self.run(&["snapshots", "--json", "--no-lock", id.as_str()])?;
-        let found: Vec<Snapshot> =
-            serde_json::from_slice(&output).context("restic told of a snapshot in no way that is known")?;
-        found.into_iter().next().with_context(|| format!("the repository has no copy {id}"))
+    /// A copy has nothing in this directory.
+    fn is_empty(&self, id: &SnapshotId, path: &str) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Node {
+            path: String,
+        }
+        let output = self.run(&["ls", "--json", "--no-lock", id.as_str(), path])?;
+        let lines = output.split(|&byte| byte == b'\n');
+        let paths: Vec<String> = lines
+            .filter_map(|line| serde_json::from_slice::<Node>(line).ok())
+            .map(|node| node.path)
+            .collect();
+        if !paths.iter().any(|found| found == path) {
+            refuse!("restic did not say what the copy has at {path}");
+        }
+        Ok(paths.len() == 1)
     }
 
-    /// Forgets copies of a service that the rules do not keep. Those before a switch and words to other hosts stay.
-    pub fn forget(&self, host: &str, tags: &[&str], keep: &[(Keep, u32)]) -> Result<()> {
+    /// The same for several paths at a time: most of what restic takes for a small one goes into opening the repository.
+    pub fn restore_all(&self, id: &SnapshotId, targets: &[(String, PathBuf, bool)]) -> Result<()> {
+        let nested = |(one, (_, place, _)): (usize, &(String, PathBuf, bool))| {
+            targets.iter().enumerate().any(|(other, (_, above, _))| one != other && place.starts_with(above))
+        };
+        let at_once = if targets.iter().enumerate().any(nested) { 1 } else { AT_ONCE };
+        for some in targets.chunks(at_once) {
+            thread::scope(|scope| {
+                let start = |(path, target, exact): &'_ (String, PathBuf, bool)| {
+                    let (path, target, exact) = (path.clone(), target.clone(), *exact);
+                    scope.spawn(move || self.restore(id, &path, &target, exact))
+                };
+                let running: Vec<_> = some.iter().map(start).collect();
+                let ended = running.into_iter().map(|one| {
+                    one.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a restore ended in an unknown way")))
+                });
+                // All of them are waited for, whatever the first one says.
+                ended.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a copy.
+    pub fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot> {
+        let output = self.ask(&["snapshots", "--json", id.as_str()])?.unwrap_or_else(|| b"[]".to_vec());
+        told(&output)?.into_iter().next().with_context(|| format!("the repository has no copy {id}"))
+    }
+
+    /// Forgets copies of a service that the rules do not keep. Those before a switch, words to other hosts and the copy of this `number`
+    /// stay; gives all that do.
+    pub fn forget(
+        &self,
+        host: &str,
+        tags: &[&str],
+        number: u64,
+        keep: &[(Keep, u32)],
+    ) -> Result<Vec<Snapshot>> {
         let joined = tags.join(",");
         let mut arguments =
-            vec!["forget", "--quiet", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
-        for tag in [BEFORE_SWITCH, RELEASED, TAKEN] {
+            vec!["forget", "--json", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
+        let number = format!("number={number}");
+        for tag in [BEFORE_SWITCH, RELEASED, TAKEN, &number] {
             arguments.extend(["--keep-tag", tag]);
         }
         let rules: Vec<[String; 2]> =
             keep.iter().map(|(rule, number)| [format!("--keep-{rule}"), number.to_string()]).collect();
         arguments.extend(rules.iter().flatten().map(String::as_str));
-        self.run(&arguments).map(drop)
+        kept(&self.run(&arguments)?)
     }
 
     /// Forgets these.
@@ -319,6 +448,38 @@ impl Restic {
 
 fn output(command: &mut Command) -> Result<Output> {
     command.output().with_context(|| format!("cannot start {PROGRAM}"))
+}
+
+/// Removes what is in a directory, but for what file systems bring.
+fn empty(directory: &Path) -> Result<()> {
+    let cannot = || format!("cannot empty {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
+        let is_directory = entry.file_type().with_context(cannot)?.is_dir();
+        if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
+            .with_context(cannot)?;
+    }
+    Ok(())
+}
+
+/// What restic knows of copies.
+fn told(output: &[u8]) -> Result<Vec<Snapshot>> {
+    serde_json::from_slice(output).context("restic told of its snapshots in no way that is known")
+}
+
+/// The copies that stay, in what `forget` says before it speaks of other things.
+fn kept(output: &[u8]) -> Result<Vec<Snapshot>> {
+    #[derive(Deserialize)]
+    struct Group {
+        #[serde(default)]
+        keep: Option<Vec<Snapshot>>,
+    }
+    let mut said = serde_json::Deserializer::from_slice(output).into_iter::<Vec<Group>>();
+    let groups = said.next().transpose().context("restic told what it keeps in no way that is known")?;
+    Ok(groups.unwrap_or_default().into_iter().filter_map(|group| group.keep).flatten().collect())
 }
 
 /// The name of the copy, in what `backup` says at its end.
@@ -341,7 +502,19 @@ fn hung_up(error: io::Error) -> io::Result<()> {
 
 /// Waits until it is this process's turn: a host with many services must not call its repository for all of them at once, for servers turn such callers
 /// away.
-fn turn(state: &State) -> Result<File> {
+fn turn(state: &State) -> Result<Arc<File>> {
+    /// One for all of this process: who has one and waits for another could wait for ever.
+    static MINE: Mutex<Weak<File>> = Mutex::new(Weak::new());
+    let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(turn) = mine.upgrade() {
+        return Ok(turn);
+    }
+    let turn = Arc::new(new_turn(state)?);
+    *mine = Arc::downgrade(&turn);
+    Ok(turn)
+}
+
+fn new_turn(state: &State) -> Result<File> {
     let open = |number: u32| {
         let path = in_memory(state, &format!("turn-{number}"))?;
         let file = File::options().create(true).append(true).open(&path);
@@ -393,7 +566,8 @@ fn credential(
     if !folder.is_dir() {
         durable::make_directory(&folder, 0o700)?;
     }
-    let path = folder.join(format!("{name}.{}", std::process::id()));
+    let count = OPENED.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!("{name}.{}.{count}", std::process::id()));
     clear.push(path.clone());
     let mut command = Command::new("systemd-creds");
     command.arg("decrypt").arg(format!("--name={name}"));

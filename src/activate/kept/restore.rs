@@ -35,17 +35,22 @@ impl Scene<'_> {
     pub fn restore(&mut self, service: &Label, wish: &Wish) -> Result<()> {
         let kept = self.kept(service)?;
         let repository = self.repository()?;
-        let restic = Restic::open(self.state, &self.generation, &repository)?;
-        let record = Record::read(self.state, service)?.unwrap_or_default();
-        let interrupted = record.restoring.filter(|_| wish.snapshot.is_none() && wish.to.is_none());
-        let (snapshot, going_on) = match interrupted {
-            Some(restoring) => (restic.snapshot(&restoring.snapshot)?, true),
-            None => (self.wished(&restic, service, wish.snapshot.as_deref())?, false),
-        };
+        let mut restic = Restic::open(self.state, &self.generation, &repository)?;
         if let Some(to) = &wish.to {
+            let record = Record::read(self.state, service)?.unwrap_or_default();
+            let snapshot = self.wished(&restic, service, wish.snapshot.as_deref(), &record)?;
             self.report.line("restore", &format!("{service}: {} into {}", snapshot.id, to.display()));
             return apart(&restic, &snapshot, service, to);
         }
+        let lock = lock(self.state, service)?;
+        restic.hold(&lock)?;
+        let mut record = Record::read(self.state, service)?.unwrap_or_default();
+        record.expect_mounted(self.state, &kept)?;
+        let interrupted = record.restoring.as_ref().filter(|_| wish.snapshot.is_none());
+        let (snapshot, going_on) = match interrupted {
+            Some(restoring) => (restic.snapshot(&restoring.snapshot)?, true),
+            None => (self.wished(&restic, service, wish.snapshot.as_deref(), &record)?, false),
+        };
         let presence = presence::look(self.state, &kept)?;
         let something = presence.values().any(|there| *there);
         if something && !wish.replace && !going_on {
@@ -59,18 +64,20 @@ impl Scene<'_> {
             .help("`--to DIR` restores beside it")
             .into());
         }
-        if something && !going_on && !wish.without_copy {
-            self.copy(&kept, &repository, Occasion::Usual).map_err(|error| {
-                error.context(
-                    Refusal::new("what is there could not be copied before")
-                        .help("`--without-copy` does without"),
-                )
-            })?;
-        }
         self.report.line("stop", &kept.units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
         self.host.run_jobs(Verb::Stop, &kept.units)?;
-        let lock = lock(self.state, service)?;
-        let mut record = Record::read(self.state, service)?.unwrap_or_default();
+        if something && !going_on && !wish.without_copy {
+            if let Err(error) = self.copied(&kept, &repository, Occasion::BeforeRestore, &lock) {
+                restic.let_go();
+                drop(lock);
+                self.start(service)?;
+                return Err(error.context(
+                    Refusal::new("what is there could not be copied before")
+                        .help("`--without-copy` does without"),
+                ));
+            }
+            record = Record::read(self.state, service)?.unwrap_or_default();
+        }
         if !going_on {
             let (snapshot, replace) = (snapshot.id.clone(), something);
             record.restoring =
@@ -78,6 +85,8 @@ impl Scene<'_> {
             record.write(self.state, service)?;
         }
         self.carry_out(&kept, &restic, &mut record)?;
+        // What starts asks for the lock.
+        restic.let_go();
         drop(lock);
         self.start(service)
     }
@@ -97,31 +106,44 @@ impl Scene<'_> {
     }
 
     /// The copy that somebody names, or the last one that this host took.
-    fn wished(&self, restic: &Restic, service: &Label, wish: Option<&str>) -> Result<Snapshot> {
-        let manifest = self.manifest()?;
-        let (host, tags) = match wish {
-            // Of another host as well: its name says which it is.
-            Some(_) => (None, vec![service.as_str()]),
-            None => (Some(manifest.host.as_str()), vec![manifest.environment.as_str(), service.as_str()]),
+    fn wished(
+        &self,
+        restic: &Restic,
+        service: &Label,
+        wish: Option<&str>,
+        record: &Record,
+    ) -> Result<Snapshot> {
+        let Some(wish) = wish else {
+            return match self.last(restic, service, record.copied.as_ref())? {
+                Some(snapshot) => Ok(snapshot),
+                None => refuse!("there is no copy of `{service}` of this host"),
+            };
         };
-        let mut found = restic.snapshots(host, &tags)?;
-        found.retain(|snapshot| {
-            snapshot.is_copy() && wish.is_none_or(|wish| snapshot.id.as_str().starts_with(wish))
-        });
-        match (found.pop(), wish) {
-            (Some(_), Some(wish)) if !found.is_empty() => {
-                refuse!("several copies of `{service}` begin with `{wish}`")
-            }
-            (Some(snapshot), _) => Ok(snapshot),
-            (None, Some(wish)) => Err(Refusal::new(format!("there is no copy `{wish}` of `{service}`"))
+        // Of another host as well: its name says which it is.
+        let mut found = restic.snapshots(None, &[service.as_str()])?;
+        found.retain(|snapshot| snapshot.is_copy() && snapshot.id.as_str().starts_with(wish));
+        match found.pop() {
+            Some(_) if !found.is_empty() => refuse!("several copies of `{service}` begin with `{wish}`"),
+            Some(snapshot) => Ok(snapshot),
+            None => Err(Refusal::new(format!("there is no copy `{wish}` of `{service}`"))
                 .help("`rick-activate snapshots` shows those that there are")
                 .into()),
-            (None, None) => refuse!("there is no copy of `{service}` of this host"),
         }
     }
 
     /// Does what the record says is to be restored; what a killed run left of it is done again. The lock is held.
     pub(super) fn carry_out(&mut self, kept: &Kept, restic: &Restic, record: &mut Record) -> Result<()> {
+        let service = &kept.service;
+        self.carried_out(kept, restic, record).map_err(|error| {
+            error.context(
+                Refusal::new(format!("`{service}` is not restored, and does not start")).help(format!(
+                    "once that is mended, `rick-activate restore {service}` goes on, and so does the next start"
+                )),
+            )
+        })
+    }
+
+    fn carried_out(&mut self, kept: &Kept, restic: &Restic, record: &mut Record) -> Result<()> {
         let Some(restoring) = record.restoring.clone() else { return Ok(()) };
         let service = &kept.service;
         let snapshot = restic.snapshot(&restoring.snapshot)?;
@@ -131,9 +153,10 @@ impl Scene<'_> {
         );
         let folder = folder(self.state, service);
         durable::remove_tree_if_there(&folder)?;
+        let mut targets = Vec::new();
         if snapshot.paths.contains(&folder_in_copy(service)) {
             durable::make_directory(&folder, 0o700)?;
-            restic.restore(&snapshot.id, &folder_in_copy(service), &folder, true)?;
+            targets.push((folder_in_copy(service), folder.clone(), false));
         }
         let mut directories = Vec::new();
         for path in kept.directories().filter(|path| snapshot.paths.iter().any(|had| had == path.as_str())) {
@@ -141,9 +164,13 @@ impl Scene<'_> {
             if !place.is_dir() {
                 durable::make_directory(&place, 0o700)?;
             }
-            restic.restore(&snapshot.id, path.as_str(), &place, restoring.replace)?;
+            record.mounts.insert(path.clone(), presence::begins(&place)?);
+            targets.push((path.to_string(), place.clone(), restoring.replace));
             directories.push(place);
         }
+        // From here on it is known which file systems have to be there.
+        record.write(self.state, service)?;
+        restic.restore_all(&snapshot.id, &targets)?;
         let places: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
         owners::translate(self.state, &folder, &places)?;
         for dump in &kept.dumps {
@@ -164,14 +191,12 @@ impl Scene<'_> {
         }
         durable::remove_tree_if_there(&folder)?;
         record.restoring = None;
-        record.restored = Some(snapshot.id);
+        record.restored = Some(snapshot.id.clone());
+        record.copied = Some(snapshot.id);
         record.came_from = restoring.from.or(record.came_from.take());
         record.left = None;
-        record.held = presence::look(self.state, kept)?
-            .into_iter()
-            .filter(|(_, there)| *there)
-            .map(|(part, _)| part)
-            .collect();
+        record.held.clear();
+        record.sees(self.state, &presence::look(self.state, kept)?)?;
         record.write(self.state, service)?;
         self.report.line("restored", service.as_str());
         Ok(())
@@ -189,6 +214,11 @@ impl Scene<'_> {
 
 /// Everything of a copy below a directory, with dumps in `dumps/`.
 fn apart(restic: &Restic, snapshot: &Snapshot, service: &Label, to: &Path) -> Result<()> {
+    if presence::holds_something(to)? {
+        return Err(Refusal::new(format!("{} is not empty, and nothing in it is touched", to.display()))
+            .help("give a directory that is empty, or not there")
+            .into());
+    }
     for path in &snapshot.paths {
         let place = if *path == folder_in_copy(service) {
             to.to_owned()
