@@ -26,6 +26,7 @@ mod looking;
 mod model;
 mod moves;
 mod plaintext;
+mod plan;
 mod policy;
 mod provenance;
 mod readers;
