@@ -34,6 +34,7 @@ mod refusals;
 mod registry;
 mod secrets;
 mod signatures;
+mod state;
 mod support;
 mod switch;
 mod third_party;

@@ -7,10 +7,10 @@ use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
 /// Two hosts that know each other, and a repository that both reach over SSH, on the old one.
-struct Pair {
-    tree: Tree,
-    old: Host,
-    new: Host,
+pub(crate) struct Pair {
+    pub(crate) tree: Tree,
+    pub(crate) old: Host,
+    pub(crate) new: Host,
     /// The services that each has.
     at: [Vec<String>; 2],
 }
@@ -29,7 +29,7 @@ exec /usr/bin/restic.real "$@"
 "#;
 
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let tree = source::modules();
         let (old, new) = (boot("old"), boot("new"));
         new.join(&old);
@@ -44,13 +44,18 @@ impl Pair {
         Self { tree, old, new, at: [Vec::new(), Vec::new()] }
     }
 
-    fn describe(&self) {
+    /// What both say of their repository.
+    pub(crate) fn backups(&self) -> String {
         let known = self.old.sh("cat /etc/ssh/ssh_host_ed25519_key.pub");
         let mut words = known.split_whitespace();
         let known = format!("old {} {}", words.next().unwrap(), words.next().unwrap());
-        let backups = format!(
+        format!(
             "repository = \"sftp:vault@old:vault\", ssh_key = \"vault-key\", known_hosts = [\"{known}\"], schedule = \"2001-01-01\""
-        );
+        )
+    }
+
+    fn describe(&self) {
+        let backups = self.backups();
         environment(&self.tree, "old", &backups, &self.at[0].join("\n"));
         environment(&self.tree, "new", &backups, &self.at[1].join("\n"));
     }
