@@ -9,7 +9,7 @@ use std::time::Instant;
 
 mod peer;
 
-use crate::support::{Host, activator, require_hosts, signing};
+use crate::support::{Host, activator, kept, require_hosts, signing, source};
 
 /// Runs a command; prints the milliseconds of wall time and of processor time, then what the command said.
 const TIMED: &str = r#"
@@ -89,6 +89,83 @@ fn memory() {
         assert!(said.contains("nothing to do"), "{said}");
     }
 }
+
+/// What it takes to copy and to restore what a service keeps, beside restic by hand, on repositories of one kind that open with the same key.
+/// What restic by hand restored is flushed to the disk, as rick does.
+#[test]
+#[ignore = "a measurement: run ci/bench"]
+fn kept() {
+    require_hosts!();
+    let tree = source::modules();
+    kept::environment(&tree, "box", kept::LOCAL, "keeper()");
+    let host = kept::boot("box");
+    kept::activate(&host, &tree, "box");
+    host.sh(MIXED);
+    kept::backup(&host, "keeper");
+    let policy = "--keep-last 3 --keep-daily 7 --keep-weekly 4 --keep-monthly 6";
+    let by_hand =
+        |more: &str| format!("export RESTIC_PASSWORD='correct horse' RESTIC_REPOSITORY=/srv/hand; {more}");
+    let (tags, of) = ("--host box --tag box,keeper", "--group-by host");
+    let hand = [
+        by_hand(&format!(
+            "restic backup -q --host box --tag box --tag keeper /var/lib/keeper /srv/keeper-more; restic forget -q --prune {tags} {of} {policy}"
+        )),
+        by_hand(
+            "restic restore -q latest --host box --tag box,keeper --target / && sync --file-system /var/lib/keeper",
+        ),
+    ];
+    let rick = ["rick-activate backup keeper", "systemctl start keeper"];
+    host.sh("RESTIC_PASSWORD='correct horse' restic init -q --repo /root/empty");
+    let empty = |place: &str| {
+        format!(
+            "systemctl stop keeper; rm -rf /root/.cache/restic /var/cache/rick-backup/*; rm -rf {place}; cp -a /root/empty {place}; sync"
+        )
+    };
+    let lose =
+        "systemctl stop keeper; mv /var/lib/keeper /root/lost; rm -r /root/lost /srv/keeper-more/*; sync";
+
+    let mut samples: [[Vec<Sample>; 2]; 3] = Default::default();
+    // One round more than is counted: the first warms up.
+    for round in 0..=runs() {
+        for (which, place, backup, restore) in
+            [(0, "/srv/hand", hand[0].as_str(), hand[1].as_str()), (1, "/srv/backups", rick[0], rick[1])]
+        {
+            host.sh(&empty(place));
+            let first = timed(&host, backup).0;
+            let unchanged = timed(&host, backup).0;
+            let there = kept::everything(&host, "/var/lib/keeper");
+            host.sh(lose);
+            let restored = timed(&host, restore).0;
+            assert!(kept::everything(&host, "/var/lib/keeper") == there, "{restore}");
+            for (what, sample) in [first, unchanged, restored].into_iter().enumerate().filter(|_| round > 0) {
+                samples[what][which].push(sample);
+            }
+        }
+    }
+    for (what, [hand, rick]) in ["first copy", "copy, nothing changed", "restore"].iter().zip(&samples) {
+        let (hand, rick) = (Took::of(hand), Took::of(rick));
+        told(&format!("kept: {what}"), &rick);
+        let times =
+            f64::from(u32::try_from(hand.median).unwrap()) / f64::from(u32::try_from(rick.median).unwrap());
+        println!(
+            "measured\t  restic by hand; times: of its throughput\t{}\tms\t{}\t{}\t{times:.2}",
+            hand.median, hand.least, hand.processor
+        );
+    }
+}
+
+/// 5,000 files, 200 MB: half of them cannot be compressed.
+const MIXED: &str = r#"
+cd /var/lib/keeper
+for folder in $(seq 50); do
+    mkdir "$folder"
+    for file in $(seq 49); do
+        head -c 20000 /dev/urandom >"$folder/$file.bin"
+        head -c 15000 /dev/urandom | base64 >"$folder/$file.txt"
+    done
+    head -c 1000000 /dev/urandom >"$folder/large.bin"; head -c 800000 /dev/urandom | base64 >"$folder/large.txt"
+done
+chown -R keeper:keeper .; echo more >/srv/keeper-more/file; sync"#;
 
 /// Runs the activator; gives how many KiB its process has had at most, and its milliseconds of processor time.
 fn at_end(host: &Host, command: &str) -> [u32; 2] {
