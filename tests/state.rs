@@ -1,5 +1,5 @@
 //! A thousand rows and a thousand files of one service, and what Valkey keeps, go every way together: copied and wiped, upgraded and brought back,
-//! moved to another host. With the real PostgreSQL, Valkey, restic and OpenSSH; every byte is compared.
+//! moved to another host. With the real `PostgreSQL`, Valkey, restic and `OpenSSH`; every byte is compared.
 
 use crate::moves::Pair;
 use crate::support::kept::{activate, everything};

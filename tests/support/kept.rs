@@ -12,6 +12,8 @@ def _build(ctx):
         user(name),
         state("/var/lib/" + name, user = name, group = name, copied = ctx.options.copied),
         state("/srv/{}-more".format(name), user = "root", group = name, mode = 0o2750),
+        # Made by every activation and every boot, before anything is asked.
+        directory("/var/lib/{}/made".format(name), user = name, group = name),
         unit(name + ".service", {
             "Service": {"User": name, "ExecStart": "/bin/sleep infinity", "Environment": "VERSION=" + ctx.options.version},
             "Install": {"WantedBy": "multi-user.target"},

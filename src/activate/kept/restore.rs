@@ -46,6 +46,9 @@ impl Scene<'_> {
         restic.hold(&lock)?;
         let mut record = Record::read(self.state, service)?.unwrap_or_default();
         record.expect_mounted(self.state, &kept)?;
+        if record.may_be_elsewhere() {
+            self.take_back(service, &restic)?;
+        }
         let interrupted = record.restoring.as_ref().filter(|_| wish.snapshot.is_none());
         let (snapshot, going_on) = match interrupted {
             Some(restoring) => (restic.snapshot(&restoring.snapshot)?, true),
@@ -114,7 +117,7 @@ impl Scene<'_> {
         record: &Record,
     ) -> Result<Snapshot> {
         let Some(wish) = wish else {
-            return match self.last(restic, service, record.copied.as_ref())? {
+            return match self.last(restic, service, record)? {
                 Some(snapshot) => Ok(snapshot),
                 None => refuse!("there is no copy of `{service}` of this host"),
             };
@@ -193,8 +196,10 @@ impl Scene<'_> {
         record.restoring = None;
         record.restored = Some(snapshot.id.clone());
         record.copied = Some(snapshot.id);
-        record.came_from = restoring.from.or(record.came_from.take());
-        record.left = None;
+        if let Some((home, word)) = restoring.from {
+            (record.came_from, record.came) = (Some(home), Some(word));
+        }
+        record.starts();
         record.held.clear();
         record.sees(self.state, &presence::look(self.state, kept)?)?;
         record.write(self.state, service)?;
