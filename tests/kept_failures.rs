@@ -99,7 +99,7 @@ fn what_is_there_is_never_touched() {
 
     // Data that rick never saw.
     lose_all(&host);
-    host.sh("rm -r /var/lib/rick/kept; install -d -m 750 -o keeper -g keeper /var/lib/keeper; echo mine >/var/lib/keeper/mine");
+    host.sh("rm -r /var/lib/rick/kept; install -d -m 750 -o keeper -g keeper /var/lib/keeper /var/lib/keeper/made; echo mine >/var/lib/keeper/mine");
     let mine = all(&host);
     host.sh("systemctl start keeper");
     same(&all(&host), &mine);

@@ -134,6 +134,18 @@ fn a_service_moves_with_all_that_it_keeps_whichever_host_is_first() {
     pair.old.sh("test ! -e /var/lib/k1 -a ! -e /srv/k1-more");
     let told = pair.old.ok(&["rick-activate", "state"]);
     assert!(!told.contains("k1"), "{told}");
+    // What it has forgotten, the repository remembers.
+    let output = pair.old.run(&["rick-activate", "rollback", "1"]);
+    assert!(said(&output).contains("`k1` left this host, and new/new has it since"), "{}", said(&output));
+    assert!(!runs(&pair.old, "k1"));
+
+    // The new host is set up anew, and gets what it copied itself, not what once came.
+    pair.new.sh("echo more >/var/lib/k1/more");
+    let later = Pair::everything(&pair.new, "k1");
+    pair.new.ok(&["rick-activate", "backup", "k1"]);
+    pair.new
+        .sh("systemctl stop k1; rm -rf /var/lib/k1 /srv/k1-more/* /var/lib/rick/kept; systemctl start k1");
+    assert_eq!(Pair::everything(&pair.new, "k1"), later);
 }
 
 #[test]

@@ -194,6 +194,7 @@ impl Scene<'_> {
         }
         durable::remove_tree_if_there(&folder)?;
         record.restoring = None;
+        record.number = record.number.max(snapshot.number());
         record.restored = Some(snapshot.id.clone());
         record.copied = Some(snapshot.id);
         if let Some((home, word)) = restoring.from {
