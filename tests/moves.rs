@@ -1,7 +1,9 @@
 //! A service moves from one host to another by an edit of two environments. In whichever order the hosts are activated, and wherever either
 //! is killed meanwhile, no byte is lost, and never do both have it.
 
-use crate::support::kept::{activate, boot, environment, everything, fill, make_secret};
+use crate::support::kept::{
+    activate, boot, deadly, environment, everything, fill, kill_at, lived, make_secret,
+};
 use crate::support::lab::{is_well, said, wait_for};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
@@ -14,25 +16,6 @@ pub(crate) struct Pair {
     /// The services that each has.
     at: [Vec<String>; 2],
 }
-
-/// In the place of restic: before the nth time that it does its work, whoever called it is killed.
-const KILLER: &str = r#"#!/bin/bash
-count=/var/lib/rick/kept/.count
-# Several may be called at once.
-exec 9>>/run/restic-count
-flock 9
-n=$(cat $count 2>/dev/null || echo 0)
-echo $((n + 1)) >$count
-if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null || echo never)" ]]; then
-    rm /var/lib/rick/kept/.kill-at
-    caller=$PPID
-    [[ $(< /proc/$caller/comm) != timeout ]] || caller=$(awk '/^PPid:/ { print $2 }' /proc/$caller/status)
-    kill -KILL $caller
-    exit 1
-fi
-exec 9>&-
-exec /usr/bin/restic.real "$@"
-"#;
 
 impl Pair {
     pub(crate) fn new() -> Self {
@@ -152,11 +135,8 @@ fn a_service_moves_with_all_that_it_keeps_whichever_host_is_first() {
 fn a_move_survives_a_kill_at_every_step_of_either_host() {
     require_hosts!();
     let mut pair = Pair::new();
-    for host in [&pair.old, &pair.new] {
-        host.sh("mv /usr/bin/restic /usr/bin/restic.real");
-        host.write("/usr/bin/restic", KILLER);
-        host.sh("chmod 755 /usr/bin/restic; mkdir -p /var/lib/rick/kept");
-    }
+    deadly(&pair.old);
+    deadly(&pair.new);
     let names: Vec<String> = (0..16).map(|number| format!("m{number}")).collect();
     pair.at[0] = names.iter().map(|name| format!("keeper(name = \"{name}\"),")).collect();
     pair.describe();
@@ -170,7 +150,7 @@ fn a_move_survives_a_kill_at_every_step_of_either_host() {
             let there = Pair::everything(&pair.old, &service);
             pair.moves(&service);
             let killed = [&pair.old, &pair.new][side];
-            killed.sh(&format!("rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"));
+            kill_at(killed, point);
             for (host, environment) in [(&pair.old, "old"), (&pair.new, "new")] {
                 host.push(&pair.tree.bundle(environment), "/root/bundle.tar");
                 let first = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
@@ -194,9 +174,7 @@ fn a_move_survives_a_kill_at_every_step_of_either_host() {
             }
             assert!(runs(&pair.new, &service) && !runs(&pair.old, &service), "{point} of {side}");
             assert_eq!(Pair::everything(&pair.new, &service), there, "{point} of {side}");
-            let there_yet =
-                "test ! -e /var/lib/rick/kept/.kill-at || echo yes; rm -f /var/lib/rick/kept/.kill-at";
-            if killed.sh(there_yet).contains("yes") {
+            if lived(killed) {
                 points[side] = point;
                 break;
             }

@@ -152,3 +152,31 @@ pub(crate) fn everything(host: &Host, directory: &str) -> String {
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."
     ))
 }
+
+/// The nth time that restic is called, before it does its work, whoever called it is killed: see [`kill_at`].
+pub(crate) fn deadly(host: &Host) {
+    wrap(
+        host,
+        r#"count=/var/lib/rick/kept/.count
+n=$(cat $count 2>/dev/null || echo 0)
+echo $((n + 1)) >$count
+if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null)" ]]; then
+    rm /var/lib/rick/kept/.kill-at
+    kill -KILL $PPID
+    exit 1
+fi
+exec /usr/bin/restic.real "$@""#,
+    );
+}
+
+/// Counts from here on, and kills at that call.
+pub(crate) fn kill_at(host: &Host, point: usize) {
+    host.sh(&format!(
+        "mkdir -p /var/lib/rick/kept; rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"
+    ));
+}
+
+/// It did not come to that call; from here on nobody is killed.
+pub(crate) fn lived(host: &Host) -> bool {
+    host.run(&["rm", "/var/lib/rick/kept/.kill-at"]).status.success()
+}
