@@ -530,6 +530,12 @@ fn client_projects_live_side_by_side() {
         "            gallery(name = \"sigvild\"",
         "            gallery(name = \"fjord\", title = \"Fjord & Sons\", auth = \"public\"),\n            gallery(name = \"sigvild\"",
     );
+    // Its repository cannot be reached from here, and without an answer no service begins that has nothing.
+    tree.edit(
+        file,
+        "repository = \"rest:https://backup.jnss.me/production\",\n            credentials = \"backup-server\",",
+        "repository = \"/srv/backups\",",
+    );
     let host = Host::boot("mini-vps");
     host.push(&activator(), "/usr/local/bin/rick-activate");
     host.push(&tree.bundle("production"), "/root/bundle.tar");

@@ -13,11 +13,13 @@
 //! Where the repository has to be asked and does not answer, nothing starts: to begin with nothing is to copy nothing over what was good.
 
 use std::fs::File;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::copy::gone;
 use super::decide::{Verdict, decide};
+use super::presence::Presence;
 use super::record::{Record, Resting, Restoring};
 use super::restic::{RECLAIMED, Restic, Snapshot, SnapshotId, TAKEN};
 use super::words::Words;
@@ -26,6 +28,9 @@ use crate::bundle::manifest::Home;
 use crate::bundle::names::Label;
 use crate::durable;
 use crate::refusal::{Refusal, refuse};
+
+/// How long whoever keeps a dump may be late, in seconds.
+const LATE: u32 = 90;
 
 /// What became of the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +88,7 @@ impl Scene<'_> {
             self.take_back(service, &restic)?;
         }
         let from = self.manifest()?.moved.get(service).cloned();
-        let presence = presence::look(self.state, kept)?;
+        let presence = self.look(kept)?;
         match decide(&presence, known.as_ref(), from.as_ref()) {
             Verdict::Start => {
                 let news = record.sees(self.state, &presence)? | record.starts();
@@ -107,6 +112,18 @@ impl Scene<'_> {
             .help("restore it by hand, or leave `moved_from` out; `rick-activate state` shows what is there")
             .into()),
             Verdict::Ask { lost } => self.ask(kept, record, from, lost, lock),
+        }
+    }
+
+    /// What there is. Whoever keeps its dumps may be late, and is waited for: who required this would not be started again.
+    fn look(&self, kept: &Kept) -> Result<Presence> {
+        let mut left = LATE;
+        loop {
+            match presence::look(self.state, kept) {
+                Err(_) if left > 0 && !kept.dumps.is_empty() => left -= 1,
+                found => return found,
+            }
+            self.host.pause(Duration::from_secs(1));
         }
     }
 
