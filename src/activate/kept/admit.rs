@@ -60,7 +60,7 @@ impl Scene<'_> {
                 record.restoring = Some(restoring);
                 record.write(self.state, service)?;
                 let restic = self.open(lock)?;
-                return self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted);
+                return self.carry_out(kept, &restic, &mut record, None).map(|()| Admission::Granted);
             }
             record.restoring = None;
             record.write(self.state, service)?;
@@ -157,14 +157,14 @@ impl Scene<'_> {
             return Ok(Admission::Granted);
         };
         record.restoring = Some(Restoring {
-            snapshot: snapshot.id,
+            snapshot: snapshot.id.clone(),
             replace: false,
             generation: None,
             begun: true,
             from: coming,
         });
         record.write(self.state, service)?;
-        self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted)
+        self.carry_out(kept, &restic, &mut record, Some(snapshot)).map(|()| Admission::Granted)
     }
 
     /// The last copy of what this host had: the one that it knows, else the one with the highest number, whatever the clock said. A

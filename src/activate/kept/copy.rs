@@ -166,6 +166,7 @@ impl Scene<'_> {
         }
         let mut tags = self.tags(service)?;
         tags.extend([format!("generation={}", self.generation.number), format!("number={number}")]);
+        tags.push(owners::mark(self.state)?);
         if occasion == Occasion::BeforeSwitch {
             tags.push(BEFORE_SWITCH.to_owned());
         }
