@@ -193,7 +193,10 @@ local = module(
     let services =
         r#"postgresql(), valkey(), caddy(email = "a@example.net"), whoami(auth = "public"), local()"#;
     let host = shown(&tree(services, local), "case");
-    assert_eq!(text(&host, "objects/local/seen"), "whoami.example.net public False\n/var/lib/local of local");
+    assert_eq!(
+        text(&host, "objects/local/seen"),
+        "whoami.example.net public False\n/var/lib/local of local\n/var/lib/valkey of valkey"
+    );
     assert!(text(&host, "etc/caddy/Caddyfile").contains("whoami.example.net {"));
     assert_eq!(host["manifest"]["states"]["/var/lib/local"], "local");
 }

@@ -1,41 +1,24 @@
 //! A service moves from one host to another by an edit of two environments. In whichever order the hosts are activated, and wherever either
 //! is killed meanwhile, no byte is lost, and never do both have it.
 
-use crate::support::kept::{activate, boot, environment, everything, fill, make_secret};
+use crate::support::kept::{
+    activate, boot, deadly, environment, everything, fill, kill_at, lived, make_secret,
+};
 use crate::support::lab::{is_well, said, wait_for};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
 
 /// Two hosts that know each other, and a repository that both reach over SSH, on the old one.
-struct Pair {
-    tree: Tree,
-    old: Host,
-    new: Host,
+pub(crate) struct Pair {
+    pub(crate) tree: Tree,
+    pub(crate) old: Host,
+    pub(crate) new: Host,
     /// The services that each has.
     at: [Vec<String>; 2],
 }
 
-/// In the place of restic: before the nth time that it does its work, whoever called it is killed.
-const KILLER: &str = r#"#!/bin/bash
-count=/var/lib/rick/kept/.count
-# Several may be called at once.
-exec 9>>/run/restic-count
-flock 9
-n=$(cat $count 2>/dev/null || echo 0)
-echo $((n + 1)) >$count
-if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null || echo never)" ]]; then
-    rm /var/lib/rick/kept/.kill-at
-    caller=$PPID
-    [[ $(< /proc/$caller/comm) != timeout ]] || caller=$(awk '/^PPid:/ { print $2 }' /proc/$caller/status)
-    kill -KILL $caller
-    exit 1
-fi
-exec 9>&-
-exec /usr/bin/restic.real "$@"
-"#;
-
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let tree = source::modules();
         let (old, new) = (boot("old"), boot("new"));
         new.join(&old);
@@ -50,13 +33,18 @@ impl Pair {
         Self { tree, old, new, at: [Vec::new(), Vec::new()] }
     }
 
-    fn describe(&self) {
+    /// What both say of their repository.
+    pub(crate) fn backups(&self) -> String {
         let known = self.old.sh("cat /etc/ssh/ssh_host_ed25519_key.pub");
         let mut words = known.split_whitespace();
         let known = format!("old {} {}", words.next().unwrap(), words.next().unwrap());
-        let backups = format!(
+        format!(
             "repository = \"sftp:vault@old:vault\", ssh_key = \"vault-key\", known_hosts = [\"{known}\"], schedule = \"2001-01-01\""
-        );
+        )
+    }
+
+    fn describe(&self) {
+        let backups = self.backups();
         environment(&self.tree, "old", &backups, &self.at[0].join("\n"));
         environment(&self.tree, "new", &backups, &self.at[1].join("\n"));
     }
@@ -129,17 +117,26 @@ fn a_service_moves_with_all_that_it_keeps_whichever_host_is_first() {
     pair.old.sh("test ! -e /var/lib/k1 -a ! -e /srv/k1-more");
     let told = pair.old.ok(&["rick-activate", "state"]);
     assert!(!told.contains("k1"), "{told}");
+    // What it has forgotten, the repository remembers.
+    let output = pair.old.run(&["rick-activate", "rollback", "1"]);
+    assert!(said(&output).contains("`k1` left this host, and new/new has it since"), "{}", said(&output));
+    assert!(!runs(&pair.old, "k1"));
+
+    // The new host is set up anew, and gets what it copied itself, not what once came.
+    pair.new.sh("echo more >/var/lib/k1/more");
+    let later = Pair::everything(&pair.new, "k1");
+    pair.new.ok(&["rick-activate", "backup", "k1"]);
+    pair.new
+        .sh("systemctl stop k1; rm -rf /var/lib/k1 /srv/k1-more/* /var/lib/rick/kept; systemctl start k1");
+    assert_eq!(Pair::everything(&pair.new, "k1"), later);
 }
 
 #[test]
 fn a_move_survives_a_kill_at_every_step_of_either_host() {
     require_hosts!();
     let mut pair = Pair::new();
-    for host in [&pair.old, &pair.new] {
-        host.sh("mv /usr/bin/restic /usr/bin/restic.real");
-        host.write("/usr/bin/restic", KILLER);
-        host.sh("chmod 755 /usr/bin/restic; mkdir -p /var/lib/rick/kept");
-    }
+    deadly(&pair.old);
+    deadly(&pair.new);
     let names: Vec<String> = (0..16).map(|number| format!("m{number}")).collect();
     pair.at[0] = names.iter().map(|name| format!("keeper(name = \"{name}\"),")).collect();
     pair.describe();
@@ -153,7 +150,7 @@ fn a_move_survives_a_kill_at_every_step_of_either_host() {
             let there = Pair::everything(&pair.old, &service);
             pair.moves(&service);
             let killed = [&pair.old, &pair.new][side];
-            killed.sh(&format!("rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"));
+            kill_at(killed, point);
             for (host, environment) in [(&pair.old, "old"), (&pair.new, "new")] {
                 host.push(&pair.tree.bundle(environment), "/root/bundle.tar");
                 let first = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
@@ -177,9 +174,7 @@ fn a_move_survives_a_kill_at_every_step_of_either_host() {
             }
             assert!(runs(&pair.new, &service) && !runs(&pair.old, &service), "{point} of {side}");
             assert_eq!(Pair::everything(&pair.new, &service), there, "{point} of {side}");
-            let there_yet =
-                "test ! -e /var/lib/rick/kept/.kill-at || echo yes; rm -f /var/lib/rick/kept/.kill-at";
-            if killed.sh(there_yet).contains("yes") {
+            if lived(killed) {
                 points[side] = point;
                 break;
             }

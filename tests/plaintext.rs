@@ -148,7 +148,7 @@ const FIRST: &str = "first-Aeph0Ohn-of-two";
 const SECOND: &str = "second-oht7Iech-of-two";
 const SETTING: &str = "setting-Ieshae4i";
 
-fn key_of(host: &Host) -> String {
+pub(crate) fn key_of(host: &Host) -> String {
     host.ok(&["ssh-keygen", "-A"]);
     host.ok(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"])
 }
@@ -202,7 +202,7 @@ fn tree_for(host: &Host, os: &str) -> Tree {
 }
 
 /// Encrypts a secret of the environment with age's own program.
-fn encrypt(tree: &Tree, name: &str, value: &str, key: &str) {
+pub(crate) fn encrypt(tree: &Tree, name: &str, value: &str, key: &str) {
     let file = tree.path().join("secrets/lab").join(format!("{name}.age"));
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     let mut age = Command::new("age");

@@ -1,6 +1,6 @@
 //! A newer program changes what a service keeps, and going back brings back what was before it: nothing goes over a barrier unasked.
 
-use crate::support::kept::{activate, boot, everything, make_secret};
+use crate::support::kept::{activate, boot, deadly, everything, kill_at, lived, make_secret};
 use crate::support::lab::{is_well, said};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
@@ -150,27 +150,12 @@ fn an_upgrade_that_fails_is_undone_with_its_data() {
     assert!(refused.contains("no copy of `ledger` was taken when the host left generation 1"), "{refused}");
 }
 
-/// In the place of restic: the nth time, whoever called it is killed.
-const KILLER: &str = r#"#!/bin/bash
-count=/var/lib/rick/kept/.count
-n=$(cat $count 2>/dev/null || echo 0)
-echo $((n + 1)) >$count
-if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null)" ]]; then
-    rm /var/lib/rick/kept/.kill-at
-    kill -KILL $PPID
-    exit 1
-fi
-exec /usr/bin/restic.real "$@"
-"#;
-
 #[test]
 fn going_back_with_data_survives_a_kill_at_every_step() {
     require_hosts!();
     let tree = source::modules();
     let host = boot("books");
-    host.sh("mv /usr/bin/restic /usr/bin/restic.real");
-    host.write("/usr/bin/restic", KILLER);
-    host.sh("chmod 755 /usr/bin/restic");
+    deadly(&host);
     environment(&tree, "ledger(version = 1)");
     activate(&host, &tree, "books");
     host.sh("cd /var/lib/ledger; seq 1000 >rows; mkdir d; for i in $(seq 50); do echo $i >d/$i; done; chown -R ledger:ledger .");
@@ -182,7 +167,7 @@ fn going_back_with_data_survives_a_kill_at_every_step() {
         host.sh("cd /var/lib/ledger; rm d/7; echo new >d/new; chown ledger: d/new");
         let second = ledger(&host);
         let number = host.sh("readlink /var/lib/rick/current | tr -dc 0-9");
-        host.sh(&format!("rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"));
+        kill_at(&host, point);
         let output = host.run(&["rick-activate", "--settle=0", "rollback", "1", "--with-state"]);
         let there = host.sh("readlink /var/lib/rick/current");
         if there.trim() != "gens/1" {
@@ -198,7 +183,7 @@ fn going_back_with_data_survives_a_kill_at_every_step() {
         assert_eq!(ledger(&host), first, "{point}: {}", said(&output));
         host.sh("systemctl reset-failed");
         is_well(&host);
-        if host.run(&["rm", "/var/lib/rick/kept/.kill-at"]).status.success() {
+        if lived(&host) {
             break;
         }
         point += 1;

@@ -322,7 +322,7 @@ pub enum Kept {
         #[arg(long, value_name = "SERVICE")]
         to: Option<Label>,
         /// See instead that the repositories are sound, and read a part of what they hold: `1/7`, `5%`.
-        #[arg(long, value_name = "PART", conflicts_with_all = ["service", "to"])]
+        #[arg(long, value_name = "PART", conflicts_with = "service")]
         check: Option<String>,
         /// Make instead the repositories that are gone: they are not made anew by themselves.
         #[arg(long, conflicts_with_all = ["service", "check"])]

@@ -136,7 +136,9 @@ fn bring_secrets(arguments: &Arguments) -> Result<u8> {
 /// What is about what services keep.
 fn with_kept(arguments: &Arguments, command: &Kept) -> Result<u8> {
     match command {
-        Kept::Backup { check: Some(part), .. } => scene(arguments, |scene| scene.check(part).map(|()| 0)),
+        Kept::Backup { check: Some(part), to, .. } => {
+            scene(arguments, |scene| scene.check(part, to.as_ref()).map(|()| 0))
+        }
         Kept::Backup { make: true, to, .. } => scene(arguments, |scene| scene.make(to.as_ref()).map(|()| 0)),
         Kept::Backup { service, to, .. } => {
             scene(arguments, |scene| scene.copy_all(service.as_ref(), to.as_ref()).map(|()| 0))

@@ -36,6 +36,7 @@ pub mod outside;
 pub mod owner;
 pub mod path_pattern;
 pub mod payload;
+pub mod plan;
 pub mod provenance;
 pub mod publish;
 pub mod render;
@@ -60,7 +61,8 @@ use rayon::prelude::*;
 use crate::bundle::digest::Digest;
 use anyhow::Context as _;
 use check::Wanted;
-use finding::Finding;
+use check::moves::{self, Described};
+use finding::{Finding, Severity};
 use image::Images;
 use item::{Content, Evaluation};
 use known::Known;
@@ -69,6 +71,7 @@ use lock_file::LockFile;
 use lower::Lowered;
 use make::Maker;
 use payload::{PayloadFile, Payloads};
+use plan::Plan;
 use secret::folder::Folder;
 use secret::recipient::Recipient;
 use sign::Signer;
@@ -80,6 +83,8 @@ use tempfile::TempDir;
 pub struct Checked {
     /// Its hosts; they mean something only if no finding is an error.
     pub hosts: Vec<host::Host>,
+    /// The same as its modules state them.
+    pub stated: Vec<item::Host>,
     /// Who can read all its secrets beside the hosts.
     pub operators: Vec<Recipient>,
     /// The files of its secrets.
@@ -153,9 +158,85 @@ fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -
         payloads = files;
     }
     let lock = lock.lock.clone();
-    let Evaluation { sources, mut read, .. } = evaluation;
+    let Evaluation { hosts: stated, sources, mut read, .. } = evaluation;
     read.extend(std::mem::take(&mut secrets.read));
-    Ok(Checked { hosts, operators, secrets, sealed, payloads, known, lock, wanted, findings, sources, read })
+    Ok(Checked {
+        hosts,
+        stated,
+        operators,
+        secrets,
+        sealed,
+        payloads,
+        known,
+        lock,
+        wanted,
+        findings,
+        sources,
+        read,
+    })
+}
+
+/// Checks environments and those that their services come from, and plans what there is to do. Does no more than [`check()`].
+///
+/// # Errors
+/// As of [`check()`].
+pub fn plan(root: &Path, names: &[String], cache: Option<&Path>) -> anyhow::Result<Planned> {
+    let mut environments: BTreeMap<String, Checked> = BTreeMap::new();
+    for name in names {
+        environments.insert(name.clone(), check(root, name, cache)?);
+    }
+    let (mut findings, mut others) = (Vec::new(), BTreeSet::new());
+    for moving in environments.iter().flat_map(|(name, checked)| moves::of(checked.described(name))) {
+        let other = moving.from.environment.as_str();
+        if environments.contains_key(other) {
+            continue;
+        }
+        if root.join(evaluate::path_of(other).0).exists() {
+            others.insert(other.to_owned());
+        } else {
+            findings.push(moving.lacks_environment(environments.keys().map(String::as_str)));
+        }
+    }
+    for other in others {
+        let checked = check(root, &other, cache)?;
+        environments.insert(other, checked);
+    }
+    // Of one that is wrong in itself, it is not known what it would be.
+    let good = environments.iter().filter(|(_, checked)| !is_wrong(&checked.findings));
+    let described: Vec<_> = good.map(|(name, checked)| checked.described(name)).collect();
+    findings.extend(moves::check(&described));
+    let mut sources = Sources::default();
+    for checked in environments.values() {
+        findings.extend(checked.findings.clone());
+        sources.0.extend(checked.sources.0.clone());
+    }
+    let whole = environments.iter().map(|(name, checked)| plan::Environment {
+        described: checked.described(name),
+        hosts: &checked.hosts,
+    });
+    let plan = (!is_wrong(&findings)).then(|| Plan::of(names, &whole.collect::<Vec<_>>()));
+    Ok(Planned { plan, findings, sources })
+}
+
+/// What came of planning.
+pub struct Planned {
+    /// What there is to do, if no finding is an error.
+    pub plan: Option<Plan>,
+    /// What is wrong, and what a person should look at.
+    pub findings: Vec<Finding>,
+    /// The texts that the findings point into.
+    pub sources: Sources,
+}
+
+fn is_wrong(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+impl Checked {
+    /// What moves are told from, under the name that it was asked for by.
+    fn described<'a>(&'a self, environment: &'a str) -> Described<'a> {
+        Described { environment, hosts: &self.stated }
+    }
 }
 
 /// A compiled environment.

@@ -68,7 +68,8 @@ fn state(manifest: &HostManifest) -> impl Iterator<Item = String> {
     }))
 }
 
-fn repository((service, repository): (&Label, &Repository)) -> String {
+/// Where copies go, and which of them stay.
+pub(super) fn repository((service, repository): (&Label, &Repository)) -> String {
     let keep: Vec<String> = repository.keep.iter().map(|(rule, number)| format!("{number} {rule}")).collect();
     let keep = if keep.is_empty() { "everything".to_owned() } else { keep.join(", ") };
     let restores = if repository.restores { "" } else { ", and restores nothing" };

@@ -12,6 +12,8 @@ def _build(ctx):
         user(name),
         state("/var/lib/" + name, user = name, group = name, copied = ctx.options.copied),
         state("/srv/{}-more".format(name), user = "root", group = name, mode = 0o2750),
+        # Made by every activation and every boot, before anything is asked.
+        directory("/var/lib/{}/made".format(name), user = name, group = name),
         unit(name + ".service", {
             "Service": {"User": name, "ExecStart": "/bin/sleep infinity", "Environment": "VERSION=" + ctx.options.version},
             "Install": {"WantedBy": "multi-user.target"},
@@ -149,4 +151,32 @@ pub(crate) fn everything(host: &Host, directory: &str) -> String {
         r"cd {directory}; find . -mindepth 1 \( -type d -printf '%P %y %m %u %g %T@\n' -o -printf '%P %y %m %u %g %s %n %l %T@\n' \) | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum; stat -c '%a %U %G' ."
     ))
+}
+
+/// The nth time that restic is called, before it does its work, whoever called it is killed: see [`kill_at`].
+pub(crate) fn deadly(host: &Host) {
+    wrap(
+        host,
+        r#"count=/var/lib/rick/kept/.count
+n=$(cat $count 2>/dev/null || echo 0)
+echo $((n + 1)) >$count
+if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null)" ]]; then
+    rm /var/lib/rick/kept/.kill-at
+    kill -KILL $PPID
+    exit 1
+fi
+exec /usr/bin/restic.real "$@""#,
+    );
+}
+
+/// Counts from here on, and kills at that call.
+pub(crate) fn kill_at(host: &Host, point: usize) {
+    host.sh(&format!(
+        "mkdir -p /var/lib/rick/kept; rm -f /var/lib/rick/kept/.count; echo {point} >/var/lib/rick/kept/.kill-at"
+    ));
+}
+
+/// It did not come to that call; from here on nobody is killed.
+pub(crate) fn lived(host: &Host) -> bool {
+    host.run(&["rm", "/var/lib/rick/kept/.kill-at"]).status.success()
 }

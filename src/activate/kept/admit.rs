@@ -18,8 +18,9 @@ use anyhow::Result;
 
 use super::copy::gone;
 use super::decide::{Verdict, decide};
-use super::record::{Record, Restoring, Word};
-use super::restic::{RELEASED, Restic, Snapshot, SnapshotId, TAKEN};
+use super::record::{Record, Resting, Restoring};
+use super::restic::{RECLAIMED, Restic, Snapshot, SnapshotId, TAKEN};
+use super::words::Words;
 use super::{Kept, Scene, lock, presence, runtime};
 use crate::bundle::manifest::Home;
 use crate::bundle::names::Label;
@@ -35,18 +36,29 @@ pub enum Admission {
     Waits,
 }
 
+/// What another host left.
+enum Taken {
+    /// It has not let the service go.
+    Not,
+    /// It kept nothing. By this word.
+    Nothing(SnapshotId),
+    /// The copy to begin with, and the word by which it came.
+    Copy(Snapshot, SnapshotId),
+}
+
 impl Scene<'_> {
     /// Says whether a service may start, after whatever that takes.
     pub fn admit(&mut self, service: &Label) -> Result<Admission> {
         let kept = self.kept(service)?;
         let lock = lock(self.state, service)?;
-        let admission = self.admitted(&kept, &lock)?;
+        let admission = self.admitted(&kept, &lock);
         let waits = runtime(self.state, service, "waits")?;
-        match admission {
-            Admission::Granted => durable::remove_file_if_there(&waits)?,
-            Admission::Waits => durable::replace_file(&waits, b"", 0o600)?,
+        match &admission {
+            Ok(Admission::Granted) => durable::remove_file_if_there(&waits)?,
+            // Who could not ask asks again, like who is to wait.
+            Ok(Admission::Waits) | Err(_) => durable::replace_file(&waits, b"", 0o600)?,
         }
-        Ok(admission)
+        admission
     }
 
     fn admitted(&mut self, kept: &Kept, lock: &File) -> Result<Admission> {
@@ -56,25 +68,26 @@ impl Scene<'_> {
         record.expect_mounted(self.state, kept)?;
         if let Some(mut restoring) = record.restoring.clone() {
             if self.is_due(&mut restoring, &record)? {
+                let restic = self.open(lock)?;
+                let snapshot = restic.snapshot(&restoring.snapshot)?;
                 restoring.begun = true;
                 record.restoring = Some(restoring);
                 record.write(self.state, service)?;
-                let restic = self.open(lock)?;
-                return self.carry_out(kept, &restic, &mut record, None).map(|()| Admission::Granted);
+                return self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted);
             }
             record.restoring = None;
             record.write(self.state, service)?;
         }
-        if let Some(left) = &record.left {
-            self.take_back(service, &left.word, lock)?;
+        if record.may_be_elsewhere() {
+            let restic = self.open(lock)?;
+            self.take_back(service, &restic)?;
         }
         let from = self.manifest()?.moved.get(service).cloned();
         let presence = presence::look(self.state, kept)?;
         match decide(&presence, known.as_ref(), from.as_ref()) {
             Verdict::Start => {
-                let news =
-                    record.sees(self.state, &presence)? || record.left.take().is_some() || known.is_none();
-                if news {
+                let news = record.sees(self.state, &presence)? | record.starts();
+                if news || known.is_none() {
                     record.write(self.state, service)?;
                 }
                 Ok(Admission::Granted)
@@ -135,14 +148,21 @@ impl Scene<'_> {
         let service = &kept.service;
         let restic = self.open(lock)?;
         let coming = from.filter(|home| record.came_from.as_ref() != Some(home));
-        let found = match &coming {
-            Some(home) => match self.take(&restic, home, service)? {
-                Some(snapshot) => Some(snapshot),
-                None => return Ok(Admission::Waits),
-            },
-            None => self.last(&restic, service, record.copied.as_ref())?,
+        let found = if let Some(home) = coming {
+            match self.take(&restic, &home, service)? {
+                Taken::Copy(snapshot, word) => Some((snapshot, Some((home, word)))),
+                Taken::Nothing(word) => {
+                    (record.came_from, record.came) = (Some(home), Some(word));
+                    None
+                }
+                Taken::Not => return Ok(Admission::Waits),
+            }
+        } else {
+            // Also what nobody on this host remembers may be another one's by now.
+            self.take_back(service, &restic)?;
+            self.last(&restic, service, &record)?.map(|snapshot| (snapshot, None))
         };
-        let Some(snapshot) = found else {
+        let Some((snapshot, from)) = found else {
             if lost {
                 return Err(Refusal::new(format!(
                     "all that `{service}` kept is gone, and there is no copy of it"
@@ -152,7 +172,7 @@ impl Scene<'_> {
                 .into());
             }
             self.report.line("begin", &format!("{service}: nothing is there, and there is no copy"));
-            record.left = None;
+            record.starts();
             record.write(self.state, service)?;
             return Ok(Admission::Granted);
         };
@@ -161,90 +181,108 @@ impl Scene<'_> {
             replace: false,
             generation: None,
             begun: true,
-            from: coming,
+            from,
         });
         record.write(self.state, service)?;
-        self.carry_out(kept, &restic, &mut record, Some(snapshot)).map(|()| Admission::Granted)
+        self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted)
     }
 
-    /// The last copy of what this host had: the one that it knows, else the one with the highest number, whatever the clock said. A
-    /// repository that was never made has none.
-    pub(super) fn last(
-        &self,
-        restic: &Restic,
-        service: &Label,
-        known: Option<&SnapshotId>,
-    ) -> Result<Option<Snapshot>> {
-        let manifest = self.manifest()?;
-        let Some(found) = restic.snapshots_if_there(None, &[service.as_str()])? else {
+    /// The last copy of what this host had, by its number, whatever the clock said: none that is older than the one that it knows. A repository that
+    /// was never made has none.
+    pub(super) fn last(&self, restic: &Restic, service: &Label, record: &Record) -> Result<Option<Snapshot>> {
+        let Some(words) = Words::read(restic, service)? else {
             return if Record::has_copies(self.state, restic.address())? {
                 Err(gone(restic))
             } else {
                 Ok(None)
             };
         };
-        let mut copies = found.into_iter().filter(Snapshot::is_copy);
-        let Some(known) = known else {
-            let environment = manifest.environment.to_string();
-            let own =
-                |copy: &Snapshot| copy.hostname == manifest.host.as_str() && copy.tags.contains(&environment);
-            return Ok(copies.filter(own).max_by_key(Snapshot::number));
+        let here = Home::of(self.manifest()?);
+        let newest = |whole: bool| {
+            let copies = words.copies(&here, None).filter(|copy| !whole || copy.is_complete());
+            copies.max_by_key(|copy| copy.number())
         };
-        copies.find(|copy| copy.id == *known).map(Some).ok_or_else(|| {
+        let Some(known) = &record.copied else { return Ok(newest(true).or_else(|| newest(false)).cloned()) };
+        // One that was taken, and of which a killed run left no note.
+        if let Some(later) = newest(true).filter(|copy| copy.number() > record.number) {
+            return Ok(Some(later.clone()));
+        }
+        words.copy(known).cloned().map(Some).ok_or_else(|| {
             Refusal::new(format!("the repository does not have the last copy of `{service}`, {known}"))
                 .help(format!("`rick-activate restore {service} --snapshot ID` brings back an older one that `rick-activate snapshots` shows"))
                 .into()
         })
     }
 
-    /// The copy with which another host let the service go; `None`: it did not, so far. That this host has it now is said first, and then it is
-    /// looked whether the other one took it back meanwhile: of two that do so at once, one sees the other.
-    fn take(&mut self, restic: &Restic, home: &Home, service: &Label) -> Result<Option<Snapshot>> {
-        if !restic.exists()? {
-            self.report.line("wait", &format!("{service}: {home} has not let it go"));
-            return Ok(None);
+    /// What another host had when it let the service go, if it did so. That this host has it now is said first, and then it is looked whether the
+    /// other one has it again.
+    fn take(&mut self, restic: &Restic, home: &Home, service: &Label) -> Result<Taken> {
+        let here = Home::of(self.manifest()?);
+        let not_yet = |scene: &mut Self, why: String| {
+            scene.report.line("wait", &format!("{service}: {why}"));
+            Ok(Taken::Not)
+        };
+        let words = Words::read(restic, service)?;
+        let Some((words, word)) =
+            words.as_ref().and_then(|words| Some((words, words.released(home)?.clone())))
+        else {
+            return not_yet(self, format!("{home} has not let it go"));
+        };
+        match words.taken(&word.id).map(|taken| taken.tagged("by").unwrap_or_default().to_owned()) {
+            Some(by) if by != here.to_string() => {
+                return not_yet(self, format!("{home} let it go, and {by} has it"));
+            }
+            Some(_) if words.passed_on(&word.id, &here) => {
+                return not_yet(self, format!("{home} has not let it go since it had it from here"));
+            }
+            // This host had it, and does not remember.
+            Some(_) => {
+                let own = words.copies(&here, Some(&word.id)).filter(|copy| copy.is_complete());
+                if let Some(own) = own.max_by_key(|copy| copy.number()) {
+                    return Ok(Taken::Copy(own.clone(), word.id));
+                }
+            }
+            None if words.reclaimed(&word.id) => return not_yet(self, format!("{home} has not let it go")),
+            None => {
+                let mut tags = vec![home.environment.to_string(), service.to_string(), TAKEN.to_owned()];
+                tags.extend([format!("by={here}"), format!("word={}", word.id.as_str())]);
+                let said = restic.say(here.host.as_str(), &tags)?;
+                if Words::read(restic, service)?.is_none_or(|words| words.reclaimed(&word.id)) {
+                    restic.remove(&[&said])?;
+                    return not_yet(self, format!("{home} took it back"));
+                }
+            }
         }
-        let word = released(restic, home, service)?;
-        let Some(word) = word else {
-            self.report.line("wait", &format!("{service}: {home} has not let it go"));
-            return Ok(None);
-        };
-        let manifest = self.manifest()?;
-        let mut tags = vec![home.environment.to_string(), service.to_string(), TAKEN.to_owned()];
-        tags.extend([format!("by={}", Home::of(manifest)), format!("word={}", word.id.as_str())]);
-        let said = restic.say(manifest.host.as_str(), &tags)?;
-        let still = released(restic, home, service)?;
-        let copy =
-            still.filter(|still| still.id == word.id).and_then(|word| word.tagged("copy").map(str::to_owned));
-        let Some(copy) = copy else {
-            restic.remove(&[&said])?;
-            self.report.line("wait", &format!("{service}: {home} took it back"));
-            return Ok(None);
-        };
-        let copy =
-            copy.try_into().map_err(|why: String| Refusal::new(format!("the word of {home}: {why}")))?;
-        restic.snapshot(&copy).map(Some)
+        let copy = word.tagged("copy").unwrap_or_default();
+        if copy == Resting::Nothing.to_string() {
+            return Ok(Taken::Nothing(word.id));
+        }
+        let copy = SnapshotId::try_from(copy.to_owned());
+        let copy = copy.map_err(|why| Refusal::new(format!("the word of {home}: {why}")))?;
+        Ok(Taken::Copy(restic.snapshot(&copy)?, word.id))
     }
 
-    /// The service left this host, which has it again: unless another one has it by now. The word that one may have it is taken back first.
-    fn take_back(&mut self, service: &Label, word: &Word, lock: &File) -> Result<()> {
-        if *word == Word::None {
-            return Ok(());
-        }
+    /// If this host let the service go, it has it again: unless another one has it by now, whose word this gives. That it has is said first.
+    fn reclaim(&mut self, service: &Label, restic: &Restic) -> Result<Option<Snapshot>> {
         let here = Home::of(self.manifest()?);
-        let restic = self.open(lock)?;
-        let there = released(&restic, &here, service)?;
-        if let Some(there) = &there {
-            restic.remove(&[&there.id])?;
+        let Some(words) = Words::read(restic, service)? else { return Ok(None) };
+        let Some(word) = words.released(&here).cloned() else { return Ok(None) };
+        // What this host copied since then it had again.
+        if words.copies(&here, None).any(|copy| copy.number() > word.number()) {
+            return Ok(None);
         }
-        let said = match word {
-            Word::Said(id) => Some(id),
-            _ => there.as_ref().map(|there| &there.id),
-        };
-        let taken = restic.snapshots(None, &[here.environment.as_str(), service.as_str(), TAKEN])?;
-        let taken =
-            taken.iter().find(|taken| said.is_some_and(|said| taken.tagged("word") == Some(said.as_str())));
-        let Some(taken) = taken else { return Ok(()) };
+        if words.taken(&word.id).is_none() && !words.reclaimed(&word.id) {
+            let mut tags = self.tags(service)?;
+            tags.extend([RECLAIMED.to_owned(), format!("word={}", word.id.as_str())]);
+            restic.say(here.host.as_str(), &tags)?;
+        }
+        let words = Words::read(restic, service)?;
+        Ok(words.as_ref().and_then(|words| words.taken(&word.id)).cloned())
+    }
+
+    /// The same, for whoever cannot go on if another host has it.
+    pub(super) fn take_back(&mut self, service: &Label, restic: &Restic) -> Result<()> {
+        let Some(taken) = self.reclaim(service, restic)? else { return Ok(()) };
         let by = taken.tagged("by").unwrap_or(&taken.hostname);
         Err(Refusal::new(format!("`{service}` left this host, and {by} has it since {}", taken.time))
             .help("to move it back: `rick-activate forget` here what it left, say `moved_from`, and take it out of the other environment")
@@ -255,14 +293,22 @@ impl Scene<'_> {
     /// Takes what is there as it is, and whatever is missing as meant.
     pub fn accept(&mut self, service: &Label) -> Result<()> {
         let kept = self.kept(service)?;
-        let _lock = lock(self.state, service)?;
+        let lock = lock(self.state, service)?;
         let presence = presence::look(self.state, &kept)?;
         let mut record = Record::read(self.state, service)?.unwrap_or_default();
+        if record.may_be_elsewhere() {
+            let restic = self.open(&lock)?;
+            // That another host has it is what is accepted; that one takes it later is not.
+            if let Some(taken) = self.reclaim(service, &restic)? {
+                let by = taken.tagged("by").unwrap_or(&taken.hostname);
+                self.report.line("accept", &format!("{service}: {by} has it, too"));
+            }
+        }
         record.held.clear();
         record.mounts.clear();
         record.sees(self.state, &presence)?;
         record.restoring = None;
-        record.left = None;
+        record.starts();
         record.came_from = self.manifest()?.moved.get(service).cloned().or(record.came_from);
         record.write(self.state, service)?;
         for (part, there) in &presence {
@@ -271,12 +317,6 @@ impl Scene<'_> {
         }
         Ok(())
     }
-}
-
-/// The word of a host that another one may have the service: the last one.
-pub(super) fn released(restic: &Restic, home: &Home, service: &Label) -> Result<Option<Snapshot>> {
-    let tags = [home.environment.as_str(), service.as_str(), RELEASED];
-    Ok(restic.snapshots(Some(home.host.as_str()), &tags)?.pop())
 }
 
 /// A service waits for another host, as it said in this boot.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::presence::{self, Presence};
-use super::record::Record;
+use super::record::{Record, Resting};
 use super::restic::{BEFORE_SWITCH, Restic, Snapshot, SnapshotId};
 use super::{Kept, Scene, dumps, folder, folder_in_copy, leave, lock, owners, restoring, runtime};
 use crate::activate::host::{Host, UnitState, Verb};
@@ -53,8 +53,8 @@ impl Scene<'_> {
                 self.copy(kept, repository, Occasion::Usual)?;
             }
         }
-        // What could not be said when a service left is said as soon as that is possible.
-        leave::release(self)
+        // What could not be said when a service left is said as soon as that is possible, by who can reach that repository.
+        if repositories.iter().any(|repository| repository.restores) { leave::release(self) } else { Ok(()) }
     }
 
     /// Makes the repositories that are not there, or the one that the service instance `to` brings.
@@ -110,6 +110,10 @@ impl Scene<'_> {
         expect_whole(service, &record, &presence)?;
         if presence.values().all(|there| !there) {
             self.report.line("copy", &format!("{service}: it keeps nothing yet"));
+            if occasion == Occasion::BeforeSwitch {
+                record.resting = Some(Resting::Nothing);
+                record.write(self.state, service)?;
+            }
             return Ok(None);
         }
         let mut restic = Restic::open(self.state, &self.generation, repository)?;
@@ -122,9 +126,12 @@ impl Scene<'_> {
         if kept.at_rest && occasion == Occasion::Usual {
             self.halt(kept)?;
         }
-        let id = self.put(kept, &restic, number, occasion)?;
+        // Known before it is copied: a copy that fails says nothing of what was there.
+        if record.sees(self.state, &presence)? {
+            record.write(self.state, service)?;
+        }
+        let id = self.put(kept, &restic, number, occasion, record.came.as_ref())?;
         self.report.line("copied", &format!("{service}: {id}"));
-        record.sees(self.state, &presence)?;
         record.number = number;
         record.repositories.insert(repository.address.clone());
         if repository.restores || restoring(self.manifest()?).is_none() {
@@ -133,6 +140,7 @@ impl Scene<'_> {
         if occasion == Occasion::BeforeSwitch {
             record.leaves(self.state, &self.generation, service);
             record.before.insert(self.generation.number, id.clone());
+            record.resting = Some(Resting::Copy(id.clone()));
         }
         record.write(self.state, service)?;
         Ok(Some(Copied { id, number }))
@@ -157,7 +165,14 @@ impl Scene<'_> {
         Ok(record.number.max(last) + 1)
     }
 
-    fn put(&self, kept: &Kept, restic: &Restic, number: u64, occasion: Occasion) -> Result<SnapshotId> {
+    fn put(
+        &self,
+        kept: &Kept,
+        restic: &Restic,
+        number: u64,
+        occasion: Occasion,
+        came: Option<&SnapshotId>,
+    ) -> Result<SnapshotId> {
         let service = &kept.service;
         let folder = Folder::make(self.state, service)?;
         for dump in &kept.dumps {
@@ -167,6 +182,7 @@ impl Scene<'_> {
         let mut tags = self.tags(service)?;
         tags.extend([format!("generation={}", self.generation.number), format!("number={number}")]);
         tags.push(owners::mark(self.state)?);
+        tags.extend(came.map(|word| format!("came={}", word.as_str())));
         if occasion == Occasion::BeforeSwitch {
             tags.push(BEFORE_SWITCH.to_owned());
         }

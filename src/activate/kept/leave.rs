@@ -1,14 +1,16 @@
 //! A service that is gone from its host: what it kept stays, and another host may have it.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::admit::released;
 use super::record::{Left, Record, Word};
 use super::restic::{RELEASED, Restic};
+use super::words::Words;
 use super::{Kept, Part, Scene, dumps, folder, lock, presence, restoring};
 use crate::activate::generation::{self, Generation};
+use crate::activate::journal::Journal;
 use crate::activate::state::State;
 use crate::bundle::manifest::Home;
 use crate::bundle::names::Label;
@@ -18,17 +20,19 @@ use crate::refusal::{Refusal, refuse};
 /// Notes which services a switch took away, with what they keep.
 pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()> {
     for kept in from.manifest().map(Kept::all).unwrap_or_default() {
-        let stays = to.manifest().is_some_and(|manifest| Kept::of(manifest, &kept.service).is_some());
-        let known = Record::read(state, &kept.service)?;
-        if stays || known.as_ref().is_some_and(|record| record.left.is_some()) {
+        if to.manifest().is_some_and(|manifest| Kept::of(manifest, &kept.service).is_some()) {
             continue;
         }
-        let mut record = known.unwrap_or_default();
+        let _lock = lock(state, &kept.service)?;
+        let mut record = Record::read(state, &kept.service)?.unwrap_or_default();
+        if record.left.is_some() {
+            continue;
+        }
         // What cannot be asked is not known to be empty.
         let there = |part: &Part| presence::part(state, &kept, part).unwrap_or(true);
         record.held.extend(kept.parts.iter().filter(|part| there(part)).cloned());
         record.left =
-            Some(Left { generation: from.number, snapshot: record.copied.clone(), word: Word::None });
+            Some(Left { generation: from.number, resting: record.resting.take(), word: Word::None });
         record.write(state, &kept.service)?;
     }
     Ok(())
@@ -36,41 +40,56 @@ pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()
 
 /// Says of services that are gone that other hosts may have them, in the repository. What cannot be said now is said later.
 pub fn release(scene: &mut Scene<'_>) -> Result<()> {
-    let Some(manifest) = scene.generation.manifest() else { return Ok(()) };
-    for (service, mut record) in Record::all(scene.state)? {
-        if Kept::of(manifest, &service).is_some() {
-            continue;
+    for service in Record::all(scene.state)?.into_keys() {
+        let lock = lock(scene.state, &service)?;
+        // A switch that is not over may yet bring it back, and one that is over may have.
+        if Journal::read(scene.state)?.is_some()
+            || generation::current_number(scene.state)? != Some(scene.generation.number)
+        {
+            return Ok(());
         }
-        let left = record.left.get_or_insert_with(|| Left {
-            generation: scene.generation.number,
-            snapshot: record.copied.clone(),
-            word: Word::None,
-        });
-        if matches!(left.word, Word::Said(_)) {
-            continue;
-        }
-        let (Some(copy), Some(repository)) = (left.snapshot.clone(), restoring(manifest)) else {
-            record.write(scene.state, &service)?;
-            continue;
-        };
-        let (home, restic) = (Home::of(manifest), Restic::open(scene.state, &scene.generation, repository)?);
-        // Noted first: from here on this host asks before it has the service again.
-        left.word = Word::Saying;
-        record.write(scene.state, &service)?;
-        let said = match released(&restic, &home, &service)? {
-            Some(word) if word.tagged("copy") == Some(copy.as_str()) => word.id,
-            _ => {
-                let mut tags = scene.tags(&service)?;
-                tags.extend([RELEASED.to_owned(), format!("copy={}", copy.as_str())]);
-                restic.say(manifest.host.as_str(), &tags)?
-            }
-        };
-        if let Some(left) = record.left.as_mut() {
-            left.word = Word::Said(said);
-        }
-        record.write(scene.state, &service)?;
-        scene.report.line("release", &format!("{service}: another host may have it, as of {copy}"));
+        release_one(scene, &service, &lock)?;
     }
+    Ok(())
+}
+
+fn release_one(scene: &mut Scene<'_>, service: &Label, lock: &File) -> Result<()> {
+    let (Some(manifest), Some(mut record)) =
+        (scene.generation.manifest(), Record::read(scene.state, service)?)
+    else {
+        return Ok(());
+    };
+    let Some(left) = record.left.as_mut().filter(|left| !matches!(left.word, Word::Said(_))) else {
+        return Ok(());
+    };
+    let (None, Some(resting), Some(repository)) =
+        (Kept::of(manifest, service), left.resting.clone(), restoring(manifest))
+    else {
+        return Ok(());
+    };
+    let home = Home::of(manifest);
+    let mut restic = Restic::open(scene.state, &scene.generation, repository)?;
+    restic.hold(lock)?;
+    // Noted first: from here on this host asks before it has the service again.
+    left.word = Word::Saying;
+    record.write(scene.state, service)?;
+    let copy = resting.to_string();
+    let words = Words::read(&restic, service)?;
+    let there = words.as_ref().and_then(|words| words.released(&home));
+    let there = there.filter(|word| word.tagged("copy") == Some(&copy) && word.number() == record.number);
+    let said = if let Some(word) = there {
+        word.id.clone()
+    } else {
+        let mut tags = scene.tags(service)?;
+        tags.extend([RELEASED.to_owned(), format!("copy={copy}"), format!("number={}", record.number)]);
+        tags.extend(record.came.as_ref().map(|came| format!("came={}", came.as_str())));
+        restic.say(manifest.host.as_str(), &tags)?
+    };
+    if let Some(left) = record.left.as_mut() {
+        left.word = Word::Said(said);
+    }
+    record.write(scene.state, service)?;
+    scene.report.line("release", &format!("{service}: another host may have it"));
     Ok(())
 }
 

@@ -25,10 +25,12 @@ pub mod record;
 pub mod restic;
 pub mod restore;
 pub mod upgrade;
+mod words;
 
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -219,11 +221,17 @@ fn in_memory(state: &State, name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
+/// A file to be locked, by nobody but root: who can read one can hold it.
+fn open_lock(path: &Path) -> Result<File> {
+    let file = File::options().create(true).append(true).mode(0o600).open(path);
+    file.with_context(|| format!("cannot open {}", path.display()))
+}
+
 /// Waits until nobody else copies or restores what the service keeps.
 fn lock(state: &State, service: &Label) -> Result<File> {
     let path = runtime(state, service, "lock")?;
     let cannot = || format!("cannot lock {}", path.display());
-    let file = File::options().create(true).append(true).open(&path).with_context(cannot)?;
+    let file = open_lock(&path)?;
     file.lock().with_context(cannot)?;
     Ok(file)
 }

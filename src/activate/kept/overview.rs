@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::record::{Record, Word};
+use super::record::{Record, Resting, Word};
 use super::restic::{Restic, Snapshot};
 use super::{Kept, Part, Scene, leave};
 use crate::bundle::names::Label;
@@ -56,15 +56,18 @@ impl Scene<'_> {
         Ok(found)
     }
 
-    /// Sees that all repositories are sound, and reads a part of what they hold.
-    pub fn check(&mut self, part: &str) -> Result<()> {
+    /// Sees that all repositories, or the one that the service instance `to` brings, are sound, and reads a part of what they hold.
+    pub fn check(&mut self, part: &str, to: Option<&Label>) -> Result<()> {
         let repositories = self.manifest()?.repositories.clone();
-        for repository in repositories.values() {
+        for (_, repository) in repositories.iter().filter(|(name, _)| to.is_none_or(|to| to == *name)) {
             self.report.line("check", &format!("{} and {part} of what it holds", repository.address));
             let restic = Restic::open(self.state, &self.generation, repository)?;
             restic.check(part)?;
         }
-        leave::release(self)
+        let asks = repositories
+            .iter()
+            .any(|(name, repository)| repository.restores && to.is_none_or(|to| to == name));
+        if asks { leave::release(self) } else { Ok(()) }
     }
 }
 
@@ -82,7 +85,11 @@ fn told(record: Option<&Record>) -> String {
 
 fn left(record: &Record) -> String {
     let Some(left) = &record.left else { return "gone".to_owned() };
-    let copy = left.snapshot.as_ref().map(|copy| format!(", last copy {copy}")).unwrap_or_default();
+    let copy = match &left.resting {
+        Some(Resting::Copy(copy)) => format!(", last copy {copy}"),
+        Some(Resting::Nothing) => ", with nothing".to_owned(),
+        None => String::new(),
+    };
     let word = if matches!(left.word, Word::Said(_)) { ", other hosts may have it" } else { "" };
     format!("gone since generation {}{copy}{word}", left.generation)
 }

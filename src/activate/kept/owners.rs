@@ -1,6 +1,6 @@
 //! Numbers of accounts are each host's own: what comes from another one gets those of this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
@@ -39,12 +39,17 @@ pub(super) fn translate(state: &State, folder: &Path, directories: &[&Path]) -> 
     if numbers.iter().all(BTreeMap::is_empty) {
         return Ok(());
     }
-    directories.iter().try_for_each(|directory| below(directory, &numbers))
+    let mut done = BTreeSet::new();
+    directories.iter().try_for_each(|directory| below(directory, &numbers, &mut done))
 }
 
-fn below(path: &Path, numbers: &[BTreeMap<u32, u32>; 2]) -> Result<()> {
+/// `done` are the files that have several names: none is translated twice.
+fn below(path: &Path, numbers: &[BTreeMap<u32, u32>; 2], done: &mut BTreeSet<(u64, u64)>) -> Result<()> {
     let cannot = || format!("cannot give {} its owner", path.display());
     let found = fs::symlink_metadata(path).with_context(cannot)?;
+    if !found.is_dir() && found.nlink() > 1 && !done.insert((found.dev(), found.ino())) {
+        return Ok(());
+    }
     let (user, group) = (numbers[0].get(&found.uid()), numbers[1].get(&found.gid()));
     if user.is_some() || group.is_some() {
         lchown(path, user.copied(), group.copied()).with_context(cannot)?;
@@ -56,7 +61,7 @@ fn below(path: &Path, numbers: &[BTreeMap<u32, u32>; 2]) -> Result<()> {
     }
     if found.is_dir() {
         for entry in fs::read_dir(path).with_context(cannot)? {
-            below(&entry.with_context(cannot)?.path(), numbers)?;
+            below(&entry.with_context(cannot)?.path(), numbers, done)?;
         }
     }
     Ok(())

@@ -11,11 +11,13 @@ use anyhow::{Context as _, Result};
 use super::dumps;
 use super::{Kept, Part};
 use crate::activate::state::State;
+use crate::refusal::Refusal;
 
 /// Part → there is something.
 pub type Presence = BTreeMap<Part, bool>;
 
-/// Looks at every part. A directory that is not there and one that is empty are the same: who makes it before anything stands in it has no say.
+/// Looks at every part. A directory that is not there, one that is empty and one in which there are empty directories only are the same: who makes
+/// them before anything stands in them has no say.
 ///
 /// # Errors
 /// It cannot be known: then nobody may go on as if nothing was there.
@@ -32,17 +34,28 @@ pub fn part(state: &State, kept: &Kept, part: &Part) -> Result<bool> {
     there.with_context(|| format!("cannot tell whether {part} is there"))
 }
 
-/// There is an entry in it, beside the one that file systems bring.
+/// There is something in it, or below, that is no directory. What a file system brings does not count.
+///
+/// # Errors
+/// Also if it is a link: a copy would have the link, and nothing of what it leads to.
 pub(super) fn holds_something(directory: &Path) -> Result<bool> {
-    let cannot = || format!("cannot read {}", directory.display());
-    // A link that leads nowhere is there: what it leads to may not be mounted.
-    if let Err(error) = fs::symlink_metadata(directory)
-        && error.kind() == io::ErrorKind::NotFound
-    {
-        return Ok(false);
+    match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Ok(found) if found.is_symlink() => {
+            return Err(Refusal::new(format!(
+                "{} is a link, of which a copy would hold nothing",
+                directory.display()
+            ))
+            .help("state the directory that it leads to, or mount that in its place (`mount --bind`)")
+            .into());
+        }
+        _ => {}
     }
+    let cannot = || format!("cannot read {}", directory.display());
     for entry in fs::read_dir(directory).with_context(cannot)? {
-        if entry?.file_name() != "lost+found" {
+        let entry = entry.with_context(cannot)?;
+        let is_directory = entry.file_type().with_context(cannot)?.is_dir();
+        if !is_directory || (entry.file_name() != "lost+found" && holds_something(&entry.path())?) {
             return Ok(true);
         }
     }
@@ -77,7 +90,9 @@ mod tests {
         assert!(!holds_something(&data).unwrap());
         fs::create_dir(data.join("lost+found")).unwrap();
         assert!(!holds_something(&data).unwrap());
-        fs::write(data.join(".hidden"), "").unwrap();
+        fs::create_dir_all(data.join("repositories/none")).unwrap();
+        assert!(!holds_something(&data).unwrap(), "who makes directories has no say");
+        fs::write(data.join("repositories/none/.hidden"), "").unwrap();
         assert!(holds_something(&data).unwrap());
         fs::write(dir.path().join("file"), "").unwrap();
         holds_something(&dir.path().join("file")).unwrap_err();

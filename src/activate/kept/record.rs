@@ -1,6 +1,7 @@
 //! What a host knows of what a service keeps, beyond what it can see.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
 use std::fs;
 use std::path::PathBuf;
 
@@ -47,9 +48,34 @@ pub struct Record {
     /// Generation → the copy that was taken when the host left it for one that may change the data.
     #[serde(default)]
     pub before: BTreeMap<u32, SnapshotId>,
+    /// The word by which it came.
+    #[serde(default)]
+    pub came: Option<SnapshotId>,
+    /// What was copied when it had stopped for a switch. Gone as soon as it may start again.
+    #[serde(default)]
+    pub resting: Option<Resting>,
     /// The service is gone from this host.
     #[serde(default)]
     pub left: Option<Left>,
+}
+
+/// What a service keeps that has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resting {
+    /// Nothing.
+    Nothing,
+    /// What this copy holds.
+    Copy(SnapshotId),
+}
+
+impl Display for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("none"),
+            Self::Copy(id) => f.write_str(id.as_str()),
+        }
+    }
 }
 
 /// A restore.
@@ -65,9 +91,9 @@ pub struct Restoring {
     pub generation: Option<u32>,
     /// It was begun, so that what is there is a mixture.
     pub begun: bool,
-    /// The host that the copy is from, if it is another one.
+    /// The host that the copy is from, if it is another one, and its word.
     #[serde(default)]
-    pub from: Option<Home>,
+    pub from: Option<(Home, SnapshotId)>,
 }
 
 /// A service that is gone.
@@ -76,8 +102,8 @@ pub struct Restoring {
 pub struct Left {
     /// The last generation that had it.
     pub generation: u32,
-    /// The copy that was taken when it had stopped; none without a repository.
-    pub snapshot: Option<SnapshotId>,
+    /// What was copied when it had stopped. Nothing is known without a repository, or if nobody wanted a copy.
+    pub resting: Option<Resting>,
     /// Whether other hosts were told that they may have it.
     #[serde(default)]
     pub word: Word,
@@ -133,6 +159,17 @@ impl Record {
             durable::sync_name(&folder)?;
         }
         durable::replace_file(&state.kept_record(service), &oci::canonical_json(self)?, 0o600)
+    }
+
+    /// Another host was told that it may have the service, or may have been.
+    pub fn may_be_elsewhere(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.word != Word::None)
+    }
+
+    /// The service may start: whatever was said of one that has stopped holds no more. Says whether that is news.
+    pub fn starts(&mut self) -> bool {
+        let (resting, left) = (self.resting.take(), self.left.take());
+        resting.is_some() || left.is_some()
     }
 
     /// Notes what is there; says whether that is news.

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::in_memory;
+use super::{in_memory, open_lock};
 use crate::activate::generation::Generation;
 use crate::activate::secrets;
 use crate::activate::state::State;
@@ -50,6 +50,10 @@ pub const BEFORE_SWITCH: &str = "before-switch";
 pub const RELEASED: &str = "released";
 /// The tag of the word that another host has it.
 pub const TAKEN: &str = "taken";
+/// The tag of the word that the host which said so has it again.
+pub const RECLAIMED: &str = "reclaimed";
+/// The tag of a copy that lacks what could not be read.
+const INCOMPLETE: &str = "incomplete";
 
 /// The name of a copy: 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,7 +112,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// It is a copy, not a word about one.
     pub fn is_copy(&self) -> bool {
-        !self.tags.iter().any(|tag| tag == RELEASED || tag == TAKEN)
+        !self.tags.iter().any(|tag| [RELEASED, TAKEN, RECLAIMED].contains(&tag.as_str()))
+    }
+
+    /// It has all that was there.
+    pub fn is_complete(&self) -> bool {
+        !self.tags.iter().any(|tag| tag == INCOMPLETE)
     }
 
     /// It was taken before a switch.
@@ -333,7 +342,10 @@ impl Restic {
             _ => self.well(&output, &arguments)?,
         }
         let id = summary(&output.stdout)?;
-        // The copy is there, and lacks what could not be read.
+        // The copy is there, and lacks what could not be read: nobody shall take it for whole.
+        if output.status.code() == Some(3) {
+            self.run(&["tag", "--quiet", "--add", INCOMPLETE, id.as_str()])?;
+        }
         self.well(&output, &arguments).with_context(|| format!("the copy {id} is incomplete"))?;
         Ok(Some(id))
     }
@@ -517,8 +529,7 @@ fn turn(state: &State) -> Result<Arc<File>> {
 fn new_turn(state: &State) -> Result<File> {
     let open = |number: u32| {
         let path = in_memory(state, &format!("turn-{number}"))?;
-        let file = File::options().create(true).append(true).open(&path);
-        file.with_context(|| format!("cannot lock {}", path.display()))
+        open_lock(&path)
     };
     for number in 0..TURNS {
         let file = open(number)?;

@@ -46,6 +46,9 @@ impl Scene<'_> {
         restic.hold(&lock)?;
         let mut record = Record::read(self.state, service)?.unwrap_or_default();
         record.expect_mounted(self.state, &kept)?;
+        if record.may_be_elsewhere() {
+            self.take_back(service, &restic)?;
+        }
         let interrupted = record.restoring.as_ref().filter(|_| wish.snapshot.is_none());
         let (snapshot, going_on) = match interrupted {
             Some(restoring) => (restic.snapshot(&restoring.snapshot)?, true),
@@ -84,7 +87,7 @@ impl Scene<'_> {
                 Some(Restoring { snapshot, replace, generation: None, begun: true, from: None });
             record.write(self.state, service)?;
         }
-        self.carry_out(&kept, &restic, &mut record, Some(snapshot))?;
+        self.carry_out(&kept, &restic, &mut record, snapshot)?;
         // What starts asks for the lock.
         restic.let_go();
         drop(lock);
@@ -114,7 +117,7 @@ impl Scene<'_> {
         record: &Record,
     ) -> Result<Snapshot> {
         let Some(wish) = wish else {
-            return match self.last(restic, service, record.copied.as_ref())? {
+            return match self.last(restic, service, record)? {
                 Some(snapshot) => Ok(snapshot),
                 None => refuse!("there is no copy of `{service}` of this host"),
             };
@@ -131,17 +134,16 @@ impl Scene<'_> {
         }
     }
 
-    /// Does what the record says is to be restored; what a killed run left of it is done again. The lock is held. `found` is the copy, if it was
-    /// looked up already.
+    /// Does what the record says is to be restored; what a killed run left of it is done again. The lock is held.
     pub(super) fn carry_out(
         &mut self,
         kept: &Kept,
         restic: &Restic,
         record: &mut Record,
-        found: Option<Snapshot>,
+        snapshot: Snapshot,
     ) -> Result<()> {
         let service = &kept.service;
-        self.carried_out(kept, restic, record, found).map_err(|error| {
+        self.carried_out(kept, restic, record, snapshot).map_err(|error| {
             error.context(
                 Refusal::new(format!("`{service}` is not restored, and does not start")).help(format!(
                     "once that is mended, `rick-activate restore {service}` goes on, and so does the next start"
@@ -155,14 +157,10 @@ impl Scene<'_> {
         kept: &Kept,
         restic: &Restic,
         record: &mut Record,
-        found: Option<Snapshot>,
+        snapshot: Snapshot,
     ) -> Result<()> {
         let Some(restoring) = record.restoring.clone() else { return Ok(()) };
         let service = &kept.service;
-        let snapshot = match found {
-            Some(found) => found,
-            None => restic.snapshot(&restoring.snapshot)?,
-        };
         self.report.line(
             "restore",
             &format!("{service}: {} of {} on {}", snapshot.id, snapshot.time, snapshot.hostname),
@@ -210,10 +208,13 @@ impl Scene<'_> {
         }
         durable::remove_tree_if_there(&folder)?;
         record.restoring = None;
+        record.number = record.number.max(snapshot.number());
         record.restored = Some(snapshot.id.clone());
         record.copied = Some(snapshot.id);
-        record.came_from = restoring.from.or(record.came_from.take());
-        record.left = None;
+        if let Some((home, word)) = restoring.from {
+            (record.came_from, record.came) = (Some(home), Some(word));
+        }
+        record.starts();
         record.held.clear();
         record.sees(self.state, &presence::look(self.state, kept)?)?;
         record.write(self.state, service)?;

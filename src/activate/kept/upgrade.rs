@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::copy::Occasion;
 use super::record::{Record, Restoring};
-use super::{Kept, Scene, restoring};
+use super::{Kept, Scene, lock, restoring};
 use crate::activate::generation::Generation;
 use crate::activate::state::State;
 use crate::bundle::manifest::{HostManifest, UnitEntry};
@@ -144,6 +144,7 @@ impl Record {
 /// Notes that what services keep is to be replaced before they start in the generation that it is for.
 pub fn note(state: &State, copies: &[(Label, Restoring)]) -> Result<()> {
     for (service, restoring) in copies {
+        let _lock = lock(state, service)?;
         let mut record = Record::read(state, service)?.unwrap_or_default();
         record.restoring = Some(restoring.clone());
         record.write(state, service)?;
@@ -154,6 +155,7 @@ pub fn note(state: &State, copies: &[(Label, Restoring)]) -> Result<()> {
 /// The host leaves a generation, and no copy is taken.
 pub fn forget(state: &State, services: &[Kept], generation: &Generation) -> Result<()> {
     for kept in services {
+        let _lock = lock(state, &kept.service)?;
         if let Some(mut record) = Record::read(state, &kept.service)? {
             record.leaves(state, generation, &kept.service);
             record.write(state, &kept.service)?;

@@ -27,6 +27,7 @@ Examples:
   rickbuild lock                    write into rick.lock which one everything from outside is
   rickbuild secrets check homelab   print who can read which secret, and what is missing
   rickbuild show homelab            print what each host would get, file by file
+  rickbuild plan homelab production print what hosts keep, and how services move between them
   rickbuild options postgresql      print what a module can be told
   rickbuild publish homelab registry.example.org/homelab:stable
                                     compile, and send to a registry what it lacks of that
@@ -182,6 +183,19 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what hosts keep, where copies of it go, and step by step how services move between hosts
+    ///
+    /// A service moves by an edit: it is taken out of one environment, and added to another with `moved_from = "ENVIRONMENT/HOST"`. That other
+    /// environment is looked at too, and what hinders the move is an error. Builds no images and writes nothing.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan {
+        /// Environments, by the names of files in environments/, without `.star`
+        #[arg(required = true, value_name = "ENVIRONMENT")]
+        environments: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what a module can be told, and what it exchanges with others
     Options {
         /// A module of modules/, or `//FOLDER` for one that stands elsewhere below the source root
@@ -223,6 +237,13 @@ Examples:
   rickbuild provenance homelab --sbom > homelab.cdx.json    for scanners of packages
   rickbuild provenance homelab --slsa | jq .predicate.buildDefinition.resolvedDependencies
                                                             what the build read";
+
+pub(crate) const PLAN_EXAMPLES: &str = "\
+Examples:
+  rickbuild plan production             what its hosts keep, and how what moves to them gets there
+  rickbuild plan homelab production     the same of both
+  rickbuild plan production --json | jq -r '.moves[].steps[].commands[].command'
+                                        only the commands, in order";
 
 #[derive(Args)]
 pub(crate) struct LockArguments {

@@ -109,6 +109,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let checked = compile::check(&source_root(cli)?, environment, cache().as_deref())?;
             Ok(say(cli, &checked.findings, &checked.sources))
         }
+        Some(Command::Plan { environments, json }) => plan(cli, environments, *json),
         Some(Command::Lock(arguments)) => lock::lock(cli, arguments),
         Some(Command::Secrets { command }) => secrets::secrets(cli, command),
         Some(Command::Show { environment, host, json }) => {
@@ -144,6 +145,17 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Some(Command::Sign { bundle, key, output }) => sign::sign(cli, bundle, key, output.as_deref()),
         Some(Command::Options { module, markdown, json }) => describe(cli, module, *markdown, *json),
         None => build(cli),
+    }
+}
+
+/// What hosts keep, and how services move.
+fn plan(cli: &Cli, environments: &[String], json: bool) -> Result<ExitCode> {
+    let planned = compile::plan(&source_root(cli)?, environments, cache().as_deref())?;
+    let code = say(cli, &planned.findings, &planned.sources);
+    match planned.plan {
+        Some(plan) if json => print((serde_json::to_string_pretty(&plan)? + "\n").as_bytes()),
+        Some(plan) => print(plan.text().as_bytes()),
+        None => Ok(code),
     }
 }
 

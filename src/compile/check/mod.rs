@@ -16,6 +16,7 @@ mod installs;
 mod kept;
 mod known;
 mod mounts;
+pub mod moves;
 mod names;
 mod networks;
 mod order;
@@ -53,6 +54,7 @@ use super::lock::Lock;
 use super::payload::{PayloadFile, Payloads};
 use super::secret::folder::Folder;
 use super::secret::recipient::Recipient;
+use moves::Described;
 pub use outside::Wanted;
 use provided::Provided;
 use survey::Survey;
@@ -76,6 +78,10 @@ pub fn check(evaluation: &Evaluation, lock: &Lock) -> Outcome {
     let operators = recipients::operators(evaluation, &mut findings);
     let check = |host| check_host(evaluation, host, lock, &mut wanted, &mut findings);
     let hosts = evaluation.hosts.iter().filter_map(check).collect();
+    findings.extend(moves::check(&[Described {
+        environment: &evaluation.environment,
+        hosts: &evaluation.hosts,
+    }]));
     Outcome { hosts, operators, wanted, findings }
 }
 

@@ -218,9 +218,14 @@ fn run(session: &mut Session, environment: &str) -> Option<(Evaluation, bool)> {
     })
 }
 
+/// The file of an environment.
+pub(super) fn path_of(environment: &str) -> SourcePath {
+    SourcePath(format!("environments/{environment}.star"))
+}
+
 /// The environment's file; a name that does not exist is explained.
 fn environment_path(session: &mut Session, environment: &str) -> Option<SourcePath> {
-    let path = SourcePath(format!("environments/{environment}.star"));
+    let path = path_of(environment);
     if environment.parse::<Label>().is_err() {
         let shown = environment.escape_debug();
         let finding = Finding::error(format!("`{shown}` is not the name of an environment"))

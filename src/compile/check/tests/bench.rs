@@ -176,6 +176,25 @@ impl Bench {
         self.item(&call, Noun::State(State { directory, at_rest: false }))
     }
 
+    /// The service that was stated last comes from another host.
+    pub(super) fn moved_from(mut self, home: &str) -> Self {
+        let service = self.services.last_mut().expect("a service comes first");
+        service.moved_from = Some((home.into(), service.span.clone()));
+        self
+    }
+
+    pub(super) fn repository(self, address: &str, restores: bool) -> Self {
+        let repository = Repository {
+            address: address.into(),
+            password: "restic-password".into(),
+            credentials: None,
+            ssh: None,
+            keep: BTreeMap::new(),
+            restores,
+        };
+        self.item(&format!("repository(\"{address}\")"), Noun::Repository(repository))
+    }
+
     pub(super) fn file(self, name: &str, text: &str, stable: bool) -> Self {
         let content = Content::Text(text.into());
         let object = self.services.last().expect("a service comes first").name.clone();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod containers;
+mod moves;
 mod probes;
 mod units;
 
