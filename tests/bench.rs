@@ -122,7 +122,7 @@ fn kept() {
         )
     };
     let lose =
-        "systemctl stop keeper; mv /var/lib/keeper /root/lost; rm -r /root/lost /srv/keeper-more/*; sync";
+        "systemctl stop keeper; mv /var/lib/keeper /root/lost; rm -rf /root/lost /srv/keeper-more/*; sync";
 
     let mut samples: [[Vec<Sample>; 2]; 3] = Default::default();
     // One round more than is counted: the first warms up.

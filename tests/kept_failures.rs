@@ -230,7 +230,8 @@ fn a_restore_that_is_cut_short_is_gone_on_with() {
     assert_eq!(copies(&host, "keeper").len(), 1);
 
     // One by hand, of which only rick is killed: the restic that is left ends before anything starts.
-    host.sh("echo newer >/var/lib/keeper/newer; echo changed >'/var/lib/keeper/d 1/big'");
+    let spoil = r#"cd /var/lib/keeper; echo newer >newer; rm -rf 'd 7'; for big in d*/big; do echo changed >"$big"; done"#;
+    host.sh(spoil);
     for wait in ["0.5", "1.5"] {
         host.sh(&format!(
             r"systemctl stop keeper
@@ -241,7 +242,7 @@ fn a_restore_that_is_cut_short_is_gone_on_with() {
         assert!(restoring(&host));
         host.sh("systemctl start keeper; ! pgrep -x restic.real");
         same(&all(&host), &there);
-        host.sh("cd /var/lib/keeper; echo newer >newer; rm -r 'd 7'; head -c 20000000 /dev/zero >random");
+        host.sh(spoil);
     }
     is_well(&host);
 }

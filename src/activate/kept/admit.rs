@@ -74,11 +74,11 @@ impl Scene<'_> {
         if let Some(mut restoring) = record.restoring.clone() {
             if self.is_due(&mut restoring, &record)? {
                 let restic = self.open(lock)?;
-                restic.snapshot(&restoring.snapshot)?;
+                let snapshot = restic.snapshot(&restoring.snapshot)?;
                 restoring.begun = true;
                 record.restoring = Some(restoring);
                 record.write(self.state, service)?;
-                return self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted);
+                return self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted);
             }
             record.restoring = None;
             record.write(self.state, service)?;
@@ -193,10 +193,15 @@ impl Scene<'_> {
             record.write(self.state, service)?;
             return Ok(Admission::Granted);
         };
-        record.restoring =
-            Some(Restoring { snapshot: snapshot.id, replace: false, generation: None, begun: true, from });
+        record.restoring = Some(Restoring {
+            snapshot: snapshot.id.clone(),
+            replace: false,
+            generation: None,
+            begun: true,
+            from,
+        });
         record.write(self.state, service)?;
-        self.carry_out(kept, &restic, &mut record).map(|()| Admission::Granted)
+        self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted)
     }
 
     /// The last copy of what this host had, by its number, whatever the clock said: none that is older than the one that it knows. A repository that

@@ -181,6 +181,7 @@ impl Scene<'_> {
         }
         let mut tags = self.tags(service)?;
         tags.extend([format!("generation={}", self.generation.number), format!("number={number}")]);
+        tags.push(owners::mark(self.state)?);
         tags.extend(came.map(|word| format!("came={}", word.as_str())));
         if occasion == Occasion::BeforeSwitch {
             tags.push(BEFORE_SWITCH.to_owned());

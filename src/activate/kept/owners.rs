@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::activate::accounts::Remembered;
 use crate::activate::state::State;
+use crate::bundle::digest::Digest;
 use crate::durable;
 
 /// The numbers of the host that took a copy, inside what is copied.
@@ -16,9 +17,17 @@ pub(super) const FILE: &str = "owners.json";
 
 /// Puts the numbers of this host beside what is copied.
 pub(super) fn note(state: &State, folder: &Path) -> Result<()> {
-    let numbers =
-        durable::read_if_there(&state.ids())?.unwrap_or_else(|| b"{\"users\":{},\"groups\":{}}".to_vec());
-    durable::write_new(&folder.join(FILE), &numbers, 0o600)
+    durable::write_new(&folder.join(FILE), &numbers(state)?, 0o600)
+}
+
+/// Stands for the numbers of this host: a copy with the same needs no translation.
+pub(super) fn mark(state: &State) -> Result<String> {
+    Ok(format!("numbers={}", Digest::of(&numbers(state)?).short()))
+}
+
+fn numbers(state: &State) -> Result<Vec<u8>> {
+    let numbers = durable::read_if_there(&state.ids())?;
+    Ok(numbers.unwrap_or_else(|| b"{\"users\":{},\"groups\":{}}".to_vec()))
 }
 
 /// What has the numbers that stand in `folder` gets those of this host.

@@ -87,7 +87,7 @@ impl Scene<'_> {
                 Some(Restoring { snapshot, replace, generation: None, begun: true, from: None });
             record.write(self.state, service)?;
         }
-        self.carry_out(&kept, &restic, &mut record)?;
+        self.carry_out(&kept, &restic, &mut record, snapshot)?;
         // What starts asks for the lock.
         restic.let_go();
         drop(lock);
@@ -135,9 +135,15 @@ impl Scene<'_> {
     }
 
     /// Does what the record says is to be restored; what a killed run left of it is done again. The lock is held.
-    pub(super) fn carry_out(&mut self, kept: &Kept, restic: &Restic, record: &mut Record) -> Result<()> {
+    pub(super) fn carry_out(
+        &mut self,
+        kept: &Kept,
+        restic: &Restic,
+        record: &mut Record,
+        snapshot: Snapshot,
+    ) -> Result<()> {
         let service = &kept.service;
-        self.carried_out(kept, restic, record).map_err(|error| {
+        self.carried_out(kept, restic, record, snapshot).map_err(|error| {
             error.context(
                 Refusal::new(format!("`{service}` is not restored, and does not start")).help(format!(
                     "once that is mended, `rick-activate restore {service}` goes on, and so does the next start"
@@ -146,10 +152,15 @@ impl Scene<'_> {
         })
     }
 
-    fn carried_out(&mut self, kept: &Kept, restic: &Restic, record: &mut Record) -> Result<()> {
+    fn carried_out(
+        &mut self,
+        kept: &Kept,
+        restic: &Restic,
+        record: &mut Record,
+        snapshot: Snapshot,
+    ) -> Result<()> {
         let Some(restoring) = record.restoring.clone() else { return Ok(()) };
         let service = &kept.service;
-        let snapshot = restic.snapshot(&restoring.snapshot)?;
         self.report.line(
             "restore",
             &format!("{service}: {} of {} on {}", snapshot.id, snapshot.time, snapshot.hostname),
@@ -157,7 +168,10 @@ impl Scene<'_> {
         let folder = folder(self.state, service);
         durable::remove_tree_if_there(&folder)?;
         let mut targets = Vec::new();
-        if snapshot.paths.contains(&folder_in_copy(service)) {
+        // Each path more is one call of restic more.
+        let same_numbers = snapshot.tags.contains(&owners::mark(self.state)?);
+        let needed = !kept.dumps.is_empty() || !same_numbers;
+        if needed && snapshot.paths.contains(&folder_in_copy(service)) {
             durable::make_directory(&folder, 0o700)?;
             targets.push((folder_in_copy(service), folder.clone(), false));
         }
