@@ -158,13 +158,20 @@ pub(crate) fn deadly(host: &Host) {
     wrap(
         host,
         r#"count=/var/lib/rick/kept/.count
+# Several may be called at once.
+mkdir -p /var/lib/rick/kept
+exec 9>>/var/lib/rick/kept/.turn
+flock 9
 n=$(cat $count 2>/dev/null || echo 0)
 echo $((n + 1)) >$count
-if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null)" ]]; then
+if [[ $n == "$(cat /var/lib/rick/kept/.kill-at 2>/dev/null || echo never)" ]]; then
     rm /var/lib/rick/kept/.kill-at
-    kill -KILL $PPID
+    caller=$PPID
+    [[ $(< /proc/$caller/comm) != timeout ]] || caller=$(awk '/^PPid:/ { print $2 }' /proc/$caller/status)
+    kill -KILL $caller
     exit 1
 fi
+exec 9>&-
 exec /usr/bin/restic.real "$@""#,
     );
 }
