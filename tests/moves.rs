@@ -181,5 +181,5 @@ fn a_move_survives_a_kill_at_every_step_of_either_host() {
         }
     }
     println!("kills at {points:?} steps");
-    assert!(points[0] >= 4 && points[1] >= 8, "{points:?}");
+    assert!(points[0] >= 4 && points[1] >= 6, "{points:?}");
 }
