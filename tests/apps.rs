@@ -7,8 +7,8 @@ use std::process::Output;
 use std::time::Duration;
 
 use crate::support::source::Tree;
-use crate::support::standin;
 use crate::support::{Host, activator, require_hosts, source};
+use crate::support::{kept, standin};
 
 const AUTHORITY: &str = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
 
@@ -530,12 +530,7 @@ fn client_projects_live_side_by_side() {
         "            gallery(name = \"sigvild\"",
         "            gallery(name = \"fjord\", title = \"Fjord & Sons\", auth = \"public\"),\n            gallery(name = \"sigvild\"",
     );
-    // Its repository cannot be reached from here, and without an answer no service begins that has nothing.
-    tree.edit(
-        file,
-        "repository = \"rest:https://backup.jnss.me/production\",\n            credentials = \"backup-server\",",
-        "repository = \"/srv/backups\",",
-    );
+    kept::within_reach(&tree);
     let host = Host::boot("mini-vps");
     host.push(&activator(), "/usr/local/bin/rick-activate");
     host.push(&tree.bundle("production"), "/root/bundle.tar");

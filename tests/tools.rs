@@ -4,8 +4,8 @@
 //! cannot be had, which changes one line of a Quadlet file.
 
 use crate::support::source::{self, Tree};
-use crate::support::standin;
 use crate::support::{Host, NEXT_SUITE, activator, require_hosts};
+use crate::support::{kept, standin};
 
 const UNITS: &str = "/usr/local/lib/systemd/system";
 const CURRENT: &str = "/var/lib/rick/current";
@@ -29,7 +29,9 @@ fn every_file_of_the_homelab_is_taken_by_the_tools_of_the_next_debian() {
 #[test]
 fn every_file_of_production_is_taken_by_its_tool() {
     require_hosts!();
-    judge_environment(&source::buildable(), "production", &Host::boot("mini-vps"));
+    let tree = source::buildable();
+    kept::within_reach(&tree);
+    judge_environment(&tree, "production", &Host::boot("mini-vps"));
 }
 
 fn judge_environment(tree: &Tree, environment: &str, host: &Host) {
