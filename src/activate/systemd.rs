@@ -37,6 +37,8 @@ const ONLY_LOOKS: [&str; 6] = [
 const QUADLET_GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
 /// How often one looks whether a service is over.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often one looks whether the service of the switch before is put away.
+const PATIENCE: u32 = 25;
 /// The service that a switch runs as.
 const SERVICE: &str = "rick-switch.service";
 /// What the names of the timers begin with that go back when a switch is not done in time.
@@ -177,8 +179,15 @@ impl Host for Systemd {
             .arg(program)
             .args(arguments)
             .stdin(lock);
-        let status = command.status().context("cannot run systemd-run")?;
         let service = [SERVICE.parse().map_err(Refusal::new)?];
+        // The one before may have ended a moment ago, and systemd not have put it away.
+        for _ in 0..PATIENCE {
+            if self.unit_states(&service)?.first().is_none_or(|unit| unit.load == LoadState::NotFound) {
+                break;
+            }
+            self.pause(LOOK);
+        }
+        let status = command.status().context("cannot run systemd-run")?;
         let runs =
             || -> Result<bool> { Ok(self.unit_states(&service)?.first().is_some_and(UnitState::runs)) };
         if !runs()? {
