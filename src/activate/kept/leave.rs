@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::record::{Left, Record, Word};
 use super::restic::{RELEASED, Restic};
 use super::words::Words;
-use super::{Kept, Part, Scene, dumps, folder, lock, presence, restoring};
+use super::{Kept, Part, Scene, dumps, folder, lock, presence, restoring, upgrade};
 use crate::activate::generation::{self, Generation};
 use crate::activate::journal::Journal;
 use crate::activate::state::State;
@@ -20,7 +20,7 @@ use crate::refusal::{Refusal, refuse};
 /// Notes which services a switch took away, with what they keep.
 pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()> {
     for kept in from.manifest().map(Kept::all).unwrap_or_default() {
-        if to.manifest().is_some_and(|manifest| Kept::of(manifest, &kept.service).is_some()) {
+        if !upgrade::leaves(&kept, to) {
             continue;
         }
         let _lock = lock(state, &kept.service)?;
@@ -40,7 +40,12 @@ pub fn note_gone(state: &State, from: &Generation, to: &Generation) -> Result<()
 
 /// Says of services that are gone that other hosts may have them, in the repository. What cannot be said now is said later.
 pub fn release(scene: &mut Scene<'_>) -> Result<()> {
-    for service in Record::all(scene.state)?.into_keys() {
+    for (service, record) in Record::all(scene.state)? {
+        // Those that are here may be copied at this moment, for hours: nobody waits for them.
+        let here = scene.generation.manifest().is_none_or(|manifest| Kept::of(manifest, &service).is_some());
+        if here || record.left.is_none_or(|left| matches!(left.word, Word::Said(_))) {
+            continue;
+        }
         let lock = lock(scene.state, &service)?;
         // A switch that is not over may yet bring it back, and one that is over may have.
         if Journal::read(scene.state)?.is_some()

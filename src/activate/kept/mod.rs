@@ -7,6 +7,8 @@
 //! /run/rick/kept/SERVICE.lock                one at a time
 //! /run/rick/kept/turn-N                      not all services call a repository at once
 //! /run/rick/kept/SERVICE.halted              units that were stopped for a copy, and are started again
+//! /run/rick/kept/SERVICE.waits               it was not admitted, and is to ask again
+//! /run/rick/kept/credentials/NAME.PID        a secret that restic wants as a file, as long as it does
 //! ```
 //!
 //! [`copy`] takes a copy, [`admit`] is asked before each start of a service and restores what is absent, [`leave`] says of a service that is

@@ -52,6 +52,8 @@ pub const RELEASED: &str = "released";
 pub const TAKEN: &str = "taken";
 /// The tag of the word that the host which said so has it again.
 pub const RECLAIMED: &str = "reclaimed";
+/// All of these: what has one is no copy, and no rule forgets it.
+const WORDS: [&str; 3] = [RELEASED, TAKEN, RECLAIMED];
 /// The tag of a copy that lacks what could not be read.
 const INCOMPLETE: &str = "incomplete";
 
@@ -112,7 +114,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// It is a copy, not a word about one.
     pub fn is_copy(&self) -> bool {
-        !self.tags.iter().any(|tag| [RELEASED, TAKEN, RECLAIMED].contains(&tag.as_str()))
+        !self.tags.iter().any(|tag| WORDS.contains(&tag.as_str()))
     }
 
     /// It has all that was there.
@@ -435,7 +437,7 @@ impl Restic {
         let mut arguments =
             vec!["forget", "--json", "--prune", "--host", host, "--tag", &joined, "--group-by", "host"];
         let number = format!("number={number}");
-        for tag in [BEFORE_SWITCH, RELEASED, TAKEN, &number] {
+        for tag in WORDS.into_iter().chain([BEFORE_SWITCH, &number]) {
             arguments.extend(["--keep-tag", tag]);
         }
         let rules: Vec<[String; 2]> =

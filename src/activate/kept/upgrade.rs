@@ -29,10 +29,11 @@ pub enum OnBarrier {
 /// The services that keep something and that the target changes in a way which may change that too, or takes away.
 pub fn touched(from: &Generation, to: &Generation) -> Vec<Kept> {
     let Some(before) = from.manifest() else { return Vec::new() };
-    let touched = |kept: &Kept| match to.manifest().filter(|after| Kept::of(after, &kept.service).is_some()) {
-        Some(after) => programs(from, before, &kept.service) != programs(to, after, &kept.service),
-        None => true,
+    let changes = |service: &Label, after: &HostManifest| {
+        programs(from, before, service) != programs(to, after, service)
     };
+    let touched =
+        |kept: &Kept| leaves(kept, to) || to.manifest().is_some_and(|after| changes(&kept.service, after));
     Kept::all(before).into_iter().filter(touched).collect()
 }
 
