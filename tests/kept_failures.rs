@@ -505,3 +505,45 @@ fn the_last_copy_is_the_last_whatever_the_clock_said() {
     host.sh("test -e /var/lib/keeper/ahead -a ! -e /var/lib/keeper/last");
     is_well(&host);
 }
+
+/// A service whose dump is a text that is loaded line by line, slowly.
+const BOOK: &str = r#"
+def _build(ctx):
+    call = lambda what: ["/usr/bin/bash", "/root/book", what]
+    return [
+        user("book"),
+        program("/usr/bin/bash", package = "bash"),
+        dump("book", user = "root", save = call("save"), restore = call("load"), empty = call("empty"), clear = call("clear")),
+    ]
+
+keeper = module(doc = "Keeps a book.", build = _build)
+"#;
+
+#[test]
+fn a_dump_that_a_killed_restore_still_loads_is_waited_for() {
+    require_hosts!();
+    let tree = source::modules();
+    environment(&tree, "book", LOCAL, "keeper()");
+    tree.write("modules/keeper/keeper.star", BOOK);
+    let host = boot("book");
+    host.write(
+        "/root/book",
+        r"case $1 in
+        save) cat /srv/book ;;
+        load) while read -r line; do echo $line >>/srv/book; sleep 0.05; done ;;
+        empty) [[ ! -s /srv/book ]] ;;
+        clear) rm -f /srv/book ;;
+        esac",
+    );
+    host.sh("seq 60 >/srv/book");
+    activate(&host, &tree, "book");
+    backup(&host, "keeper");
+    host.sh(r"rm /srv/book
+        rick-activate restore keeper >/root/told 2>&1 & rick=$!
+        until [[ $(cat /srv/book 2>/dev/null | wc -l) -ge 10 ]]; do kill -0 $rick || { cat /root/told; exit 1; }; sleep 0.01; done
+        kill -KILL $rick; wait $rick || true
+        pgrep -f '/root/book load'
+        rick-activate restore keeper
+        ! pgrep -f '/root/book load'
+        seq 60 | diff - /srv/book");
+}

@@ -78,7 +78,9 @@ impl Scene<'_> {
                 restoring.begun = true;
                 record.restoring = Some(restoring);
                 record.write(self.state, service)?;
-                return self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted);
+                return self
+                    .carry_out(kept, &restic, &mut record, snapshot, lock)
+                    .map(|()| Admission::Granted);
             }
             record.restoring = None;
             record.write(self.state, service)?;
@@ -176,8 +178,8 @@ impl Scene<'_> {
             }
         } else {
             // Also what nobody on this host remembers may be another one's by now.
-            self.take_back(service, &restic)?;
-            self.last(&restic, service, &record)?.map(|snapshot| (snapshot, None))
+            let words = self.take_back(service, &restic)?;
+            self.last(&restic, words, service, &record)?.map(|snapshot| (snapshot, None))
         };
         let Some((snapshot, from)) = found else {
             if lost {
@@ -201,13 +203,19 @@ impl Scene<'_> {
             from,
         });
         record.write(self.state, service)?;
-        self.carry_out(kept, &restic, &mut record, snapshot).map(|()| Admission::Granted)
+        self.carry_out(kept, &restic, &mut record, snapshot, lock).map(|()| Admission::Granted)
     }
 
     /// The last copy of what this host had, by its number, whatever the clock said: none that is older than the one that it knows. A repository that
     /// was never made has none.
-    pub(super) fn last(&self, restic: &Restic, service: &Label, record: &Record) -> Result<Option<Snapshot>> {
-        let Some(words) = Words::read(restic, service)? else {
+    pub(super) fn last(
+        &self,
+        restic: &Restic,
+        words: Option<Words>,
+        service: &Label,
+        record: &Record,
+    ) -> Result<Option<Snapshot>> {
+        let Some(words) = words else {
             return if Record::has_copies(self.state, restic.address())? {
                 Err(gone(restic))
             } else {
@@ -279,27 +287,24 @@ impl Scene<'_> {
         Ok(Taken::Copy(restic.snapshot(&copy)?, word.id))
     }
 
-    /// If this host let the service go, it has it again: unless another one has it by now, whose word this gives. That it has is said first.
-    fn reclaim(&mut self, service: &Label, restic: &Restic) -> Result<Option<Snapshot>> {
+    /// If this host let the service go, it has it again, unless another one has it by now: that it has is said first. Gives what the repository has after
+    /// that.
+    fn reclaim(&mut self, service: &Label, restic: &Restic) -> Result<Option<Words>> {
         let here = Home::of(self.manifest()?);
-        let Some(words) = Words::read(restic, service)? else { return Ok(None) };
-        let Some(word) = words.released(&here).cloned() else { return Ok(None) };
-        // What this host copied since then it had again.
-        if words.copies(&here, None).any(|copy| copy.number() > word.number()) {
-            return Ok(None);
-        }
-        if words.taken(&word.id).is_none() && !words.reclaimed(&word.id) {
-            let mut tags = self.tags(service)?;
-            tags.extend([RECLAIMED.to_owned(), format!("word={}", word.id.as_str())]);
-            restic.say(here.host.as_str(), &tags)?;
-        }
         let words = Words::read(restic, service)?;
-        Ok(words.as_ref().and_then(|words| words.taken(&word.id)).cloned())
+        let open = |words: &Words| words.let_go(&here).filter(|word| words.is_open(&word.id)).cloned();
+        let Some(word) = words.as_ref().and_then(open) else { return Ok(words) };
+        let mut tags = self.tags(service)?;
+        tags.extend([RECLAIMED.to_owned(), format!("word={}", word.id.as_str())]);
+        restic.say(here.host.as_str(), &tags)?;
+        Words::read(restic, service)
     }
 
     /// The same, for whoever cannot go on if another host has it.
-    pub(super) fn take_back(&mut self, service: &Label, restic: &Restic) -> Result<()> {
-        let Some(taken) = self.reclaim(service, restic)? else { return Ok(()) };
+    pub(super) fn take_back(&mut self, service: &Label, restic: &Restic) -> Result<Option<Words>> {
+        let words = self.reclaim(service, restic)?;
+        let here = Home::of(self.manifest()?);
+        let Some(taken) = words.as_ref().and_then(|words| words.taken_from(&here)) else { return Ok(words) };
         let by = taken.tagged("by").unwrap_or(&taken.hostname);
         Err(Refusal::new(format!("`{service}` left this host, and {by} has it since {}", taken.time))
             .help("to move it back: `rick-activate forget` here what it left, say `moved_from`, and take it out of the other environment")
@@ -316,7 +321,9 @@ impl Scene<'_> {
         if record.may_be_elsewhere() {
             let restic = self.open(&lock)?;
             // That another host has it is what is accepted; that one takes it later is not.
-            if let Some(taken) = self.reclaim(service, &restic)? {
+            let words = self.reclaim(service, &restic)?;
+            let here = Home::of(self.manifest()?);
+            if let Some(taken) = words.as_ref().and_then(|words| words.taken_from(&here)) {
                 let by = taken.tagged("by").unwrap_or(&taken.hostname);
                 self.report.line("accept", &format!("{service}: {by} has it, too"));
             }

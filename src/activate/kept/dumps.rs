@@ -1,7 +1,9 @@
-//! The commands of dumps, run as their users in an environment that says nothing.
+//! The commands of dumps, run as their users in an environment that says nothing. Those that change something hold the lock of the service: it lasts as
+//! long as they do, whatever becomes of this process.
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -35,13 +37,15 @@ pub(super) fn save(dump: &Dump, to: File) -> Result<()> {
 }
 
 /// Removes it.
-pub(super) fn clear(dump: &Dump) -> Result<()> {
+pub(super) fn clear(dump: &Dump, lock: &File) -> Result<()> {
+    let _inherited = inherited(lock)?;
     let output = command(dump, &dump.clear)?.stdin(Stdio::null()).output();
     ended(&dump.clear, &output.with_context(|| cannot(&dump.clear))?)
 }
 
 /// Takes it from a file.
-pub(super) fn restore(dump: &Dump, from: File) -> Result<()> {
+pub(super) fn restore(dump: &Dump, from: File, lock: &File) -> Result<()> {
+    let _inherited = inherited(lock)?;
     let output = command(dump, &dump.restore)?.stdin(from).output();
     ended(&dump.restore, &output.with_context(|| cannot(&dump.restore))?)
 }
@@ -69,6 +73,11 @@ fn account(user: &AccountName) -> Result<(u32, u32)> {
         (Some(uid), Some(gid)) => Ok((uid, gid)),
         _ => refuse!("this host has no user `{user}`"),
     }
+}
+
+/// The lock, open in whatever is started as long as this is.
+fn inherited(lock: &File) -> Result<OwnedFd> {
+    rustix::io::dup(lock).context("a lock cannot be shared")
 }
 
 fn cannot(words: &[String]) -> String {

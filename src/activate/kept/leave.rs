@@ -106,7 +106,7 @@ impl Scene<'_> {
                 .help("take it out of the environment and activate that; then it can be forgotten")
                 .into());
         }
-        let _lock = lock(self.state, service)?;
+        let lock = lock(self.state, service)?;
         let Some(record) = Record::read(self.state, service)? else {
             refuse!(
                 "this host keeps nothing of a service `{service}`: `rick-activate state` shows what it keeps"
@@ -120,7 +120,7 @@ impl Scene<'_> {
             self.report.line("remove", &format!("{service}: {part}"));
             match part {
                 Part::Directory(path) => durable::remove_tree_if_there(&self.state.on_host(path.as_str()))?,
-                Part::Dump(name) => self.clear(service, name)?,
+                Part::Dump(name) => self.clear(service, name, &lock)?,
             }
         }
         durable::remove_tree_if_there(&folder(self.state, service))?;
@@ -137,13 +137,13 @@ impl Scene<'_> {
     }
 
     /// Removes what is in the care of another service, as the last generation said that had both.
-    fn clear(&self, service: &Label, name: &Label) -> Result<()> {
+    fn clear(&self, service: &Label, name: &Label, lock: &File) -> Result<()> {
         for number in generation::numbers(self.state)?.into_iter().rev() {
             let generation = Generation::read(self.state, number)?;
             if let Some(kept) = generation.manifest().and_then(|manifest| Kept::of(manifest, service))
                 && let Ok(dump) = dumps::named(&kept, name)
             {
-                return dumps::clear(dump);
+                return dumps::clear(dump, lock);
             }
         }
         Err(Refusal::new(format!(

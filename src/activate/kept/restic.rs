@@ -35,6 +35,8 @@ const TURNS: u32 = 4;
 const PATIENCE: &str = "30m";
 /// How long a repository may take to tell of itself, in seconds: restic alone would try for a quarter of an hour.
 const ANSWERS_WITHIN: &str = "60";
+/// How many files of a local repository are read at a time: as many as restic does elsewhere, and not the two that it does here.
+const CONNECTIONS: &str = "local.connections=5";
 /// How many paths are restored at a time.
 const AT_ONCE: usize = 4;
 /// Exit codes: of restic, and the last one of `timeout`.
@@ -198,7 +200,7 @@ impl Restic {
             _turn: turn,
             address: repository.address.clone(),
             variables,
-            options: options.into_iter().collect(),
+            options: options.into_iter().chain([CONNECTIONS.to_owned()]).collect(),
             cache,
             lock: None,
             clear,

@@ -10,10 +10,11 @@ use super::copy::{Occasion, dump_in};
 use super::presence;
 use super::record::{Record, Restoring};
 use super::restic::{Restic, Snapshot};
+use super::words::Words;
 use super::{Kept, Scene, dumps, folder, folder_in_copy, lock, owners};
 use crate::activate::host::Verb;
 use crate::bundle::manifest::{Role, UnitEntry};
-use crate::bundle::names::Label;
+use crate::bundle::names::{Label, UnitName};
 use crate::durable;
 use crate::refusal::{Refusal, refuse};
 
@@ -67,8 +68,7 @@ impl Scene<'_> {
             .help("`--to DIR` restores beside it")
             .into());
         }
-        self.report.line("stop", &kept.units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-        self.host.run_jobs(Verb::Stop, &kept.units)?;
+        self.run(Verb::Stop, &kept.units)?;
         if something && !going_on && !wish.without_copy {
             if let Err(error) = self.copied(&kept, &repository, Occasion::BeforeRestore, &lock) {
                 restic.let_go();
@@ -87,7 +87,7 @@ impl Scene<'_> {
                 Some(Restoring { snapshot, replace, generation: None, begun: true, from: None });
             record.write(self.state, service)?;
         }
-        self.carry_out(&kept, &restic, &mut record, snapshot)?;
+        self.carry_out(&kept, &restic, &mut record, snapshot, &lock)?;
         // What starts asks for the lock.
         restic.let_go();
         drop(lock);
@@ -101,11 +101,16 @@ impl Scene<'_> {
         };
         let units: Vec<_> =
             self.manifest()?.units.iter().filter(wanted).map(|unit| unit.name.clone()).collect();
+        self.run(Verb::Start, &units)
+    }
+
+    /// A service may have no unit: it may keep what another one runs.
+    fn run(&mut self, verb: Verb, units: &[UnitName]) -> Result<()> {
         if units.is_empty() {
             return Ok(());
         }
-        self.report.line("start", &units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-        self.host.run_jobs(Verb::Start, &units)
+        self.report.line(verb.word(), &units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        self.host.run_jobs(verb, units)
     }
 
     /// The copy that somebody names, or the last one that this host took.
@@ -117,7 +122,8 @@ impl Scene<'_> {
         record: &Record,
     ) -> Result<Snapshot> {
         let Some(wish) = wish else {
-            return match self.last(restic, service, record)? {
+            let words = Words::read(restic, service)?;
+            return match self.last(restic, words, service, record)? {
                 Some(snapshot) => Ok(snapshot),
                 None => refuse!("there is no copy of `{service}` of this host"),
             };
@@ -141,9 +147,10 @@ impl Scene<'_> {
         restic: &Restic,
         record: &mut Record,
         snapshot: Snapshot,
+        lock: &File,
     ) -> Result<()> {
         let service = &kept.service;
-        self.carried_out(kept, restic, record, snapshot).map_err(|error| {
+        self.bring_back(kept, restic, record, snapshot, lock).map_err(|error| {
             error.context(
                 Refusal::new(format!("`{service}` is not restored, and does not start")).help(format!(
                     "once that is mended, `rick-activate restore {service}` goes on, and so does the next start"
@@ -152,12 +159,13 @@ impl Scene<'_> {
         })
     }
 
-    fn carried_out(
+    fn bring_back(
         &mut self,
         kept: &Kept,
         restic: &Restic,
         record: &mut Record,
         snapshot: Snapshot,
+        lock: &File,
     ) -> Result<()> {
         let Some(restoring) = record.restoring.clone() else { return Ok(()) };
         let service = &kept.service;
@@ -197,10 +205,10 @@ impl Scene<'_> {
             }
             // Whatever is there is what a run loaded that was killed, or is to be replaced.
             if !dumps::is_empty(kept, &dump.name)? {
-                dumps::clear(dump)?;
+                dumps::clear(dump, lock)?;
             }
             let file = File::open(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            dumps::restore(dump, file)?;
+            dumps::restore(dump, file, lock)?;
         }
         self.own(kept)?;
         for place in &places {

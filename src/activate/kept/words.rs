@@ -40,6 +40,23 @@ impl Words {
         self.of(RECLAIMED).any(|reclaimed| reclaimed.tagged("word") == Some(word.as_str()))
     }
 
+    /// Nobody has answered it yet.
+    pub(super) fn is_open(&self, word: &SnapshotId) -> bool {
+        self.taken(word).is_none() && !self.reclaimed(word)
+    }
+
+    /// The word by which a host let the service go, unless it has copied it since: then it had it again.
+    pub(super) fn let_go(&self, by: &Home) -> Option<&Snapshot> {
+        let word = self.released(by)?;
+        let again = self.copies(by, None).any(|copy| copy.number() > word.number());
+        (!again).then_some(word)
+    }
+
+    /// The word by which another host has what this one let go.
+    pub(super) fn taken_from(&self, home: &Home) -> Option<&Snapshot> {
+        self.taken(&self.let_go(home)?.id)
+    }
+
     /// A host that had it by that word has let it go.
     pub(super) fn passed_on(&self, word: &SnapshotId, by: &Home) -> bool {
         let since = |released: &&Snapshot| {
@@ -110,5 +127,27 @@ mod tests {
             [id('d')]
         );
         assert_eq!(words.copies(&old, None).count(), 0, "words are no copies");
+    }
+
+    #[test]
+    fn what_a_host_let_go_it_has_again_once_it_copies_it() {
+        let tag = |key: &str, digit: char| format!("{key}={}", id(digit).as_str());
+        let mut there = vec![
+            snapshot('1', "old", &["number=1"]),
+            snapshot('a', "old", &[RELEASED, "number=2", &tag("copy", '1')]),
+        ];
+        let home: Home = "lab/old".parse().unwrap();
+        let words = Words(there.clone());
+        assert_eq!(words.let_go(&home).unwrap().id, id('a'));
+        assert!(words.is_open(&id('a')) && words.taken_from(&home).is_none());
+
+        there.push(snapshot('b', "new", &[TAKEN, &tag("word", 'a'), "by=lab/new"]));
+        let words = Words(there.clone());
+        assert!(!words.is_open(&id('a')));
+        assert_eq!(words.taken_from(&home).unwrap().id, id('b'));
+
+        there.push(snapshot('3', "old", &["number=3"]));
+        let words = Words(there);
+        assert!(words.let_go(&home).is_none() && words.taken_from(&home).is_none());
     }
 }
