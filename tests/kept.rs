@@ -2,7 +2,7 @@
 //! hosts, with the real restic; every byte is compared.
 
 use crate::plaintext::{encrypt, key_of};
-use crate::support::kept::{LOCAL, activate, boot, environment, everything, fill, restic};
+use crate::support::kept::{LOCAL, activate, backup, boot, environment, everything, fill, restic};
 use crate::support::lab::{self, is_well};
 use crate::support::{require_hosts, source};
 
@@ -27,6 +27,28 @@ fn what_is_absent_is_restored_before_a_service_starts() {
     assert!(told.contains("start      keeper.service"), "{told}");
     assert_eq!(directories.map(|directory| everything(&host, directory)), there);
     is_well(&host);
+
+    // Rules forget copies, and no word between hosts.
+    let one = format!("{LOCAL}, keep_last = 1, keep_daily = 0, keep_weekly = 0, keep_monthly = 0");
+    environment(&tree, "one", &one, "keeper()");
+    activate(&host, &tree, "one");
+    for word in ["released", "taken", "reclaimed"] {
+        restic(
+            &host,
+            &format!(
+                "backup -q --host one --tag one,keeper,{word} --time '2001-01-01 00:00:00' --stdin <<<word"
+            ),
+        );
+    }
+    for _ in 0..3 {
+        backup(&host, "keeper");
+    }
+    let left = restic(&host, "snapshots --json --tag one,keeper | jq -r '.[].tags[2]' | sort");
+    let left: Vec<&str> = left.lines().collect();
+    assert!(
+        matches!(left[..], [generation, "reclaimed", "released", "taken"] if generation.starts_with("generation=")),
+        "{left:?}"
+    );
 }
 
 /// The password of the repository is a secret of the bundle, which only the host can decrypt.

@@ -65,6 +65,7 @@ pub mod realise;
 pub mod receive;
 mod registry;
 pub mod report;
+mod said;
 pub mod secrets;
 pub mod stage;
 pub mod state;

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use super::ask;
 use super::handover;
 use super::host::{ActiveState, Definition, Host, Images, LoadState, Log, Oneshot, UnitState, Verb};
+use super::said;
 use super::secrets;
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Check, Versioned};
@@ -314,18 +315,21 @@ impl Host for Systemd {
 
     fn journal(&self, log: Log<'_>) -> Vec<String> {
         let mut command = Command::new("journalctl");
+        command.args(["--boot", "--lines", READ_LINES, "--no-pager", "--quiet"]);
+        let json = ["--output=json", "--output-fields", said::FIELDS];
         match log {
             // What the unit said, and what systemd said of it.
-            Log::Unit(_, Some(run)) => {
-                command.args([&format!("_SYSTEMD_INVOCATION_ID={run}"), "+", &format!("INVOCATION_ID={run}")])
-            }
-            Log::Unit(unit, None) => command.args(["--unit", unit.as_str()]),
-            Log::Quadlet => command.args(["--identifier", "quadlet-generator"]),
+            Log::Unit(unit, Some(_)) => command.args(json).args(["--unit", unit.as_str()]),
+            Log::Unit(unit, None) => command.args(["--output=cat", "--unit", unit.as_str()]),
+            Log::Quadlet => command.args(["--output=cat", "--identifier", "quadlet-generator"]),
         };
-        command.args(["--boot", "--lines", READ_LINES, "--output", "cat", "--no-pager", "--quiet"]);
         let text = run(&mut command).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(": Killing process ")).collect();
-        lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+        let mut lines = match log {
+            Log::Unit(_, Some(run)) => said::lines(run, &text),
+            _ => text.lines().map(str::to_owned).collect(),
+        };
+        lines.retain(|line| !line.contains(": Killing process "));
+        lines.split_off(lines.len().saturating_sub(SHOWN_LINES))
     }
 
     fn answers(&self, check: &Check) -> Result<()> {
