@@ -90,6 +90,25 @@ fn memory() {
     }
 }
 
+/// How fast a bundle is verified that comes through a pipe, beside what only hashes it.
+#[test]
+#[ignore = "a measurement: run ci/bench"]
+fn verify() {
+    require_hosts!();
+    let host = ready("heavy", &["heavy"]);
+    first(&host, "heavy");
+    let [verify, read] =
+        ["rick-activate --dry-run -", "sha256sum"].map(|command| format!("cat /root/heavy.tar | {command}"));
+    let took = race(&host, &[&verify, &read]);
+    told("heavy: verified from a pipe", &took[&verify]);
+    told("  sha256sum from a pipe", &took[&read]);
+    let bytes: f64 = host.sh("stat -c %s /root/heavy.tar").parse().expect("a number");
+    for (what, command) in [("heavy: verified", &verify), ("  sha256sum", &read)] {
+        let speed = bytes / 1e6 / f64::from(u32::try_from(took[command].median).unwrap());
+        println!("measured\t{what}, from a pipe\t{speed:.2}\tGB/s");
+    }
+}
+
 /// What it takes to copy and to restore what a service keeps, beside restic by hand, on repositories of one kind that open with the same key.
 /// What restic by hand restored is flushed to the disk, as rick does.
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -17,15 +18,18 @@ const FORMAT: &str = "rick known 2";
 #[derive(Debug, Default)]
 pub struct Known {
     file: Option<PathBuf>,
-    /// What the file said, sorted by place.
+    /// What the file said.
+    text: String,
+    /// Its lines, sorted by place.
     lines: Vec<Line>,
     horizon: Horizon,
 }
 
 /// What is known of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Line {
-    place: String,
+    /// Where the text says its place.
+    place: Range<usize>,
     identity: Identity,
     digest: Digest,
 }
@@ -37,13 +41,14 @@ impl Known {
     /// What is kept in `file`. Nothing, if it is not there, or damaged.
     pub fn at(file: &Path) -> Self {
         let text = fs::read_to_string(file).unwrap_or_default();
-        Self { file: Some(file.to_owned()), lines: parse(&text).unwrap_or_default(), horizon: Horizon::now() }
+        let lines = parse(&text).unwrap_or_default();
+        Self { file: Some(file.to_owned()), text, lines, horizon: Horizon::now() }
     }
 
     /// The digest of the file at `place`, if that is the file which is known.
     pub fn digest(&self, place: &Path, identity: &Identity) -> Option<Digest> {
         let place = place.to_str()?;
-        let line = self.lines.binary_search_by(|line| line.place.as_str().cmp(place));
+        let line = self.lines.binary_search_by(|line| self.text[line.place.clone()].cmp(place));
         self.lines.get(line.ok()?).filter(|line| line.identity == *identity).map(|line| line.digest)
     }
 
@@ -51,21 +56,22 @@ impl Known {
     pub fn keep<'a>(&self, found: impl Iterator<Item = Found<'a>>) {
         let Some(file) = &self.file else { return };
         let settled = found.filter(|(_, identity, _)| identity.is_settled(self.horizon));
-        let line = |(place, identity, digest): Found<'_>| {
-            let place = place.to_str().filter(|place| !place.contains('\n'))?.to_owned();
-            Some(Line { place, identity: identity.clone(), digest })
+        let fact = |(place, identity, digest): Found<'a>| {
+            let place = place.to_str().filter(|place| !place.contains('\n'))?;
+            Some((place, identity, digest))
         };
-        let mut lines: Vec<Line> = settled.filter_map(line).collect();
-        lines.sort_by(|a, b| a.place.cmp(&b.place));
-        lines.dedup_by(|a, b| a.place == b.place);
-        if lines == self.lines {
+        let mut facts: Vec<Fact<'_>> = settled.filter_map(fact).collect();
+        facts.sort_by_key(|(place, ..)| *place);
+        facts.dedup_by_key(|(place, ..)| *place);
+        let old = self.lines.iter().map(|line| (&self.text[line.place.clone()], &line.identity, line.digest));
+        if old.eq(facts.iter().copied()) {
             return;
         }
         let write = || {
             let folder = file.parent()?;
             fs::create_dir_all(folder).ok()?;
             let mut new = NamedTempFile::new_in(folder).ok()?;
-            new.write_all(text_of(&lines).as_bytes()).ok()?;
+            new.write_all(text_of(&facts).as_bytes()).ok()?;
             new.persist(file).ok()
         };
         // A cache that cannot be written is none.
@@ -80,9 +86,12 @@ impl Known {
     }
 }
 
-fn text_of(lines: &[Line]) -> String {
+/// The same as [`Found`], as a line can say it.
+type Fact<'a> = (&'a str, &'a Identity, Digest);
+
+fn text_of(facts: &[Fact<'_>]) -> String {
     let mut text = String::new();
-    for Line { place, identity, digest } in lines {
+    for (place, identity, digest) in facts {
         let Identity { size, mode, device, inode, modified, changed } = identity;
         // A text takes everything.
         let _ =
@@ -98,10 +107,16 @@ fn parse(text: &str) -> Option<Vec<Line>> {
     if Digest::from_hex(digest)? != Digest::of(rest.as_bytes()) {
         return None;
     }
-    rest.lines().map(parse_line).collect()
+    let mut end = text.len() - rest.len();
+    let line = |line: &str| {
+        end += line.len();
+        parse_line(line.trim_end_matches('\n'), end - usize::from(line.ends_with('\n')))
+    };
+    rest.split_inclusive('\n').map(line).collect()
 }
 
-fn parse_line(line: &str) -> Option<Line> {
+/// `end` is where the line ends in the text.
+fn parse_line(line: &str, end: usize) -> Option<Line> {
     let mut words = line.splitn(8, ' ');
     let digest = Digest::from_hex(words.next()?)?;
     let identity = Identity {
@@ -112,7 +127,7 @@ fn parse_line(line: &str) -> Option<Line> {
         modified: words.next()?.parse().ok()?,
         changed: words.next()?.parse().ok()?,
     };
-    Some(Line { place: words.next()?.to_owned(), identity, digest })
+    Some(Line { place: end - words.next()?.len()..end, identity, digest })
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 //! whether its owner may execute it are believed (both of which git keeps), nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
@@ -263,8 +265,8 @@ fn load_tree(
     wanted: &SourcePath,
     known: &Known,
 ) -> Result<Vec<PayloadFile>, Vec<Refusal>> {
-    let below = |entry: &DirEntry| entry.path().strip_prefix(start).map(Path::to_owned).unwrap_or_default();
-    let shown = |entry: &DirEntry| format!("{}/{}", wanted.0.trim_end_matches('/'), below(entry).display());
+    let shown =
+        |entry: &DirEntry| format!("{}/{}", wanted.0.trim_end_matches('/'), below(start, entry).display());
     let mut entries = Vec::new();
     let mut refusals = Vec::new();
     let mut walk = WalkDir::new(start).follow_links(true).into_iter();
@@ -281,7 +283,7 @@ fn load_tree(
             Ok(entry) => entries.push(entry),
         }
     }
-    let load = |entry| load_entry(entry, &below(entry), &|| shown(entry), known);
+    let load = |entry| load_entry(entry, below(start, entry), &|| shown(entry), known);
     let loaded: Vec<_> = entries.par_iter().map(load).collect();
     let (mut files, mut refused) = (Vec::new(), Vec::new());
     for loaded in loaded {
@@ -289,7 +291,7 @@ fn load_tree(
     }
     refusals.extend(refused);
     // The disk has them in some order.
-    files.sort_unstable_by(|a: &PayloadFile, b| a.relative.cmp(&b.relative));
+    files.par_sort_unstable_by(|a: &PayloadFile, b| a.relative.cmp(&b.relative));
     refusals.sort_by(|a, b| a.message.cmp(&b.message));
     if !refusals.is_empty() {
         return Err(refusals);
@@ -299,6 +301,13 @@ fn load_tree(
         return Err(vec![refusal.help("put a file into it: git does not keep empty directories")]);
     }
     Ok(files)
+}
+
+/// The path of an entry below where the walk began. By bytes: all of them begin with the same, and there may be many.
+fn below<'a>(start: &Path, entry: &'a DirEntry) -> &'a Path {
+    let path = entry.path().as_os_str().as_bytes();
+    let rest = path.get(start.as_os_str().len()..).unwrap_or_default();
+    Path::new(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
 }
 
 /// It is a link to something outside the root.
@@ -357,8 +366,6 @@ fn load_file(
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
