@@ -25,6 +25,8 @@ use crate::refusal::{Refusal, refuse};
 const SHOWN_LINES: usize = 8;
 /// How many lines of a log are read for that: what systemd says of each process that it kills is left out.
 const READ_LINES: &str = "40";
+/// The same, where what later runs of the unit said is left out, too: systemd may have started it again meanwhile.
+const READ_ENTRIES: &str = "400";
 /// What a program of a bundle's that only looks may not do.
 const ONLY_LOOKS: [&str; 6] = [
     "ProtectSystem=strict",
@@ -315,18 +317,20 @@ impl Host for Systemd {
 
     fn journal(&self, log: Log<'_>) -> Vec<String> {
         let mut command = Command::new("journalctl");
-        command.args(["--boot", "--lines", READ_LINES, "--no-pager", "--quiet"]);
-        let json = ["--output=json", "--output-fields", said::FIELDS];
+        command.args(["--boot", "--no-pager", "--quiet"]);
+        let text = ["--output=cat", "--lines", READ_LINES];
+        // Whole: what is long would be left out.
+        let entries = ["--output=json", "--all", "--output-fields", said::FIELDS, "--lines", READ_ENTRIES];
         match log {
             // What the unit said, and what systemd said of it.
-            Log::Unit(unit, Some(_)) => command.args(json).args(["--unit", unit.as_str()]),
-            Log::Unit(unit, None) => command.args(["--output=cat", "--unit", unit.as_str()]),
-            Log::Quadlet => command.args(["--output=cat", "--identifier", "quadlet-generator"]),
+            Log::Unit(unit, Some(_)) => command.args(entries).args(["--unit", unit.as_str()]),
+            Log::Unit(unit, None) => command.args(text).args(["--unit", unit.as_str()]),
+            Log::Quadlet => command.args(text).args(["--identifier", "quadlet-generator"]),
         };
         let text = run(&mut command).unwrap_or_default();
         let mut lines = match log {
             Log::Unit(_, Some(run)) => said::lines(run, &text),
-            _ => text.lines().map(str::to_owned).collect(),
+            Log::Unit(_, None) | Log::Quadlet => text.lines().map(str::to_owned).collect(),
         };
         lines.retain(|line| !line.contains(": Killing process "));
         lines.split_off(lines.len().saturating_sub(SHOWN_LINES))
