@@ -142,6 +142,12 @@ impl Borrow<str> for BundlePath {
     }
 }
 
+impl AsRef<str> for BundlePath {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(80).collect();
     let rest = if shown.len() < text.len() { "…" } else { "" };

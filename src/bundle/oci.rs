@@ -27,6 +27,11 @@ pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// What the name of a file begins with, in a layer, which says that something below is gone.
 pub const WHITEOUT: &str = ".wh.";
+
+/// Whether a layer cannot hold this path, as a name in it would say that something is removed.
+pub fn hides(path: &str) -> bool {
+    path.split('/').any(|name| name.starts_with(WHITEOUT))
+}
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What the name of a host's manifest begins with.

@@ -1,9 +1,11 @@
 //! Tar archives that depend on nothing but what is put into them, and their compressed form.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 
 use libdeflater::CompressionLvl;
 use rayon::prelude::*;
+use zstd::bulk::Compressor as Zstd;
 
 use super::blob::{Blob, BlobWriter};
 use super::owner::Owner;
@@ -177,18 +179,21 @@ impl Codec {
         }
     }
 
-    /// A whole frame of these bytes. In one go, which is faster than a stream; and with a new compressor, which remembers nothing.
+    /// A whole frame of these bytes, in one go, which is faster than a stream.
     fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::Zstd => zstd::bulk::compress(bytes, ZSTD_LEVEL),
+        KEPT.with_borrow_mut(|kept| match self {
+            Self::Zstd => match &mut kept.zstd {
+                Some(zstd) => zstd.compress(bytes),
+                none => none.insert(Zstd::new(ZSTD_LEVEL)?).compress(bytes),
+            },
             Self::Gzip => {
-                let mut compressor = libdeflater::Compressor::new(GZIP_LEVEL);
-                let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
-                let size = compressor.gzip_compress(bytes, &mut member).map_err(io::Error::other)?;
+                let gzip = kept.gzip.get_or_insert_with(|| libdeflater::Compressor::new(GZIP_LEVEL));
+                let mut member = vec![0; gzip.gzip_compress_bound(bytes.len())];
+                let size = gzip.gzip_compress(bytes, &mut member).map_err(io::Error::other)?;
                 member.truncate(size);
                 Ok(member)
             }
-        }
+        })
     }
 
     /// The media type of a layer.
@@ -214,6 +219,17 @@ pub struct Packed {
 /// The archive below [`pack`]: hashed as it is, then compressed and hashed again.
 pub type Packing = Archive<Hashing<Frames>>;
 
+/// What a thread keeps for the next frame: it is memory by the megabyte, which takes longer to get anew than a frame to hash. A compressor
+/// makes the same bytes whatever it made before.
+#[derive(Default)]
+struct Kept {
+    zstd: Option<Zstd<'static>>,
+    gzip: Option<libdeflater::Compressor>,
+    batches: Vec<Vec<u8>>,
+}
+
+thread_local!(static KEPT: RefCell<Kept> = RefCell::default());
+
 /// How much is compressed at once, on as many cores as it has frames. What waits for that is in memory.
 const BATCH: usize = 8 << 20;
 
@@ -232,7 +248,8 @@ impl Frames {
         if codec == Codec::Zstd && zstd::zstd_safe::version_number() != ZSTD_VERSION {
             return Err(io::Error::other("this rickbuild is built with another zstd than 1.5.7"));
         }
-        Ok(Self { codec, batch: Vec::new(), out: BlobWriter::default(), any: false })
+        let batch = KEPT.with_borrow_mut(|kept| kept.batches.pop()).unwrap_or_default();
+        Ok(Self { codec, batch, out: BlobWriter::default(), any: false })
     }
 
     fn compress(&mut self) -> io::Result<()> {
@@ -253,6 +270,7 @@ impl Frames {
             // Nothing at all is no compressed file.
             self.out.write_all(&self.codec.compress(&[])?)?;
         }
+        KEPT.with_borrow_mut(|kept| kept.batches.push(self.batch));
         Ok(self.out.finish())
     }
 }
@@ -417,6 +435,32 @@ mod tests {
             assert_eq!(Digest::of(&unpacked(&packed)), packed.diff_id);
             let empty = pack(codec, |_| Ok(())).unwrap();
             assert_eq!(unpacked(&empty), END);
+        }
+    }
+
+    #[test]
+    fn a_compressor_makes_the_same_bytes_whatever_it_made_before() {
+        let text = |seed: usize, size: usize| -> Vec<u8> {
+            let word = |number: usize| format!("{} ", (number * seed) % 1009).into_bytes();
+            (0..size).flat_map(word).take(size).collect()
+        };
+        let noise = |size: usize| -> Vec<u8> {
+            let blocks = (0..).flat_map(|number: u32| Digest::of(&number.to_be_bytes()).bytes().to_vec());
+            blocks.take(size).collect()
+        };
+        let large = [text(7, 4 << 20), noise(300_000), text(7, (4 << 20) - 1)];
+        let small = [1, 20, 3000, 70_000].map(|size| [text(size, size), noise(size), vec![0; size]]);
+        let inputs: Vec<Vec<u8>> =
+            large.into_iter().chain(small.into_iter().flatten()).chain([vec![]]).collect();
+        for (_, codec) in Codec::ALL {
+            for input in inputs.iter().chain(inputs.iter().rev()) {
+                let anew = std::thread::scope(|scope| scope.spawn(|| codec.compress(input)).join());
+                assert!(
+                    codec.compress(input).unwrap() == anew.unwrap().unwrap(),
+                    "{codec:?}, {}",
+                    input.len()
+                );
+            }
         }
     }
 

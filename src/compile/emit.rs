@@ -233,16 +233,16 @@ fn host_artifact(lowered: &Lowered, cache: Option<&Cache>) -> anyhow::Result<Hos
 
 /// The files of a host, in the order of their paths. No directories: the activator makes those that paths need.
 fn host_layer(lowered: &Lowered, cache: Option<&Cache>) -> anyhow::Result<Blob> {
-    let mut entries = Entries::new();
+    let mut entries = Vec::new();
     for (path, entry) in &lowered.manifest.files {
         let content = match lowered.files.get(path) {
             Some(Content::Text(text)) => place::Content::Text(text),
             Some(Content::Payload(file)) => place::Content::File(file),
             None => anyhow::bail!("`{path}` has no content"),
         };
-        entries.insert(path.clone(), Entry { owner: Owner::ROOT, mode: entry.mode, content });
+        entries.push((path.clone(), Entry { owner: Owner::ROOT, mode: entry.mode, content }));
     }
-    Ok(layer::pack(&entries, Codec::Gzip, cache)?.blob)
+    Ok(layer::pack(&Entries::all(entries), Codec::Gzip, cache)?.blob)
 }
 
 /// The images of all hosts under their references; equal ones are one.

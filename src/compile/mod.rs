@@ -13,6 +13,7 @@
 
 pub mod archive;
 pub mod blob;
+mod by_path;
 pub mod check;
 pub mod emit;
 pub mod evaluate;

@@ -17,9 +17,14 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether a file is taken.
+    pub fn takes(&self, file: &PayloadFile) -> bool {
+        !self.exclude.iter().any(|pattern| is_meant(pattern, file))
+    }
+
     /// The files that are taken.
     pub fn of<'a>(&self, members: &'a [PayloadFile]) -> impl Iterator<Item = &'a PayloadFile> {
-        members.iter().filter(|file| !self.exclude.iter().any(|pattern| is_meant(pattern, file)))
+        members.iter().filter(|file| self.takes(file))
     }
 
     /// The links that are taken.

@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use rayon::prelude::*;
+
 use super::place::{Content, Entries, Entry};
 use crate::bundle::digest::Digest;
 use crate::bundle::names::BundlePath;
@@ -16,13 +18,15 @@ use crate::bundle::names::BundlePath;
 const SMALL: u64 = 1 << 20;
 
 /// Cuts the pieces of an image into its layers, each piece by itself: into at most `most`, but into none for the sake of it.
-pub(super) fn cut(pieces: Vec<Entries<'_>>, most: usize) -> Vec<Entries<'_>> {
-    let files: Vec<File> = pieces.iter().flatten().map(|(path, entry)| File::of(path, entry)).collect();
+pub(super) fn cut<'b, 'a>(pieces: &'b [Entries<'a>], most: usize) -> Vec<Vec<&'b (BundlePath, Entry<'a>)>> {
+    let all: Vec<_> = pieces.iter().flatten().collect();
+    let files: Vec<File> = all.par_iter().map(|(path, entry)| File::of(path, entry)).collect();
     let (mut starts, mut runs, mut end) = (Vec::new(), BinaryHeap::new(), 0);
-    for piece in &pieces {
-        starts.push(end);
-        runs.push(Run::of(&files, end, end + piece.len()));
-        end += piece.len();
+    for piece in pieces {
+        let start = end;
+        end += piece.as_slice().len();
+        starts.push(start);
+        runs.push(Run::of(&files, start, end));
     }
     while let Some(run) = runs.pop().filter(|run| starts.len() < most && run.size > SMALL) {
         // A single file stays as it is.
@@ -33,9 +37,7 @@ pub(super) fn cut(pieces: Vec<Entries<'_>>, most: usize) -> Vec<Entries<'_>> {
     }
     starts.sort_unstable();
     let ends = starts.iter().skip(1).copied().chain([end]);
-    let lengths = starts.iter().zip(ends).map(|(start, end)| end - start);
-    let mut entries = pieces.into_iter().flatten();
-    lengths.map(|length| entries.by_ref().take(length).collect()).collect()
+    starts.iter().zip(ends).map(|(start, end)| all[*start..end].to_vec()).collect()
 }
 
 /// What decides where cuts are.
@@ -115,10 +117,9 @@ mod tests {
     /// The paths of each layer of an image with one piece, which has these files.
     fn layers(sizes: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
         let piece = piece(sizes);
-        cut(vec![entries(&piece)], MAX_LAYERS)
-            .iter()
-            .map(|layer| layer.keys().map(ToString::to_string).collect())
-            .collect()
+        let paths =
+            |layer: Vec<&(BundlePath, Entry<'_>)>| layer.iter().map(|(path, _)| path.to_string()).collect();
+        cut(&[entries(&piece)], MAX_LAYERS).into_iter().map(paths).collect()
     }
 
     fn sizes(count: u32, size: u64) -> BTreeMap<String, u64> {
@@ -141,8 +142,10 @@ mod tests {
             piece.iter().map(|(path, _)| path.clone()).collect()
         };
         let all: Vec<Entries<'_>> = pieces.iter().map(|piece| entries(piece)).collect();
-        let layers: Vec<Vec<BundlePath>> =
-            cut(all, MAX_LAYERS).into_iter().map(|layer| layer.into_keys().collect()).collect();
+        let layers: Vec<Vec<BundlePath>> = cut(&all, MAX_LAYERS)
+            .into_iter()
+            .map(|layer| layer.iter().map(|(path, _)| path.clone()).collect())
+            .collect();
         assert_eq!(layers, pieces.iter().map(placed).collect::<Vec<_>>());
     }
 

@@ -2,13 +2,11 @@
 //!
 //! For files of the source tree that an image of a host takes, `check` has said the same before, with nearer places.
 
-use std::collections::BTreeMap;
-use std::ptr;
-
 use super::place::{Content, Entries};
 use crate::bundle::names::BundlePath;
 use crate::bundle::oci;
 use crate::compile::archive::MAX_TARGET;
+use crate::compile::by_path::ByPath;
 use crate::compile::finding::{Finding, Refused};
 use crate::compile::host::{Image, Layer, Piece};
 use crate::compile::members::Members;
@@ -31,10 +29,10 @@ pub(super) fn check(
             taken(layer, selection, members, &mut findings);
         }
     }
-    let mut all: BTreeMap<&str, (&BundlePath, &Layer, Content<'_>)> = BTreeMap::new();
+    let mut all = Vec::new();
     for (layer, entries) in image.layers.iter().zip(own) {
         for (path, entry) in entries {
-            if path.as_str().split('/').any(|part| part.starts_with(oci::WHITEOUT)) {
+            if oci::hides(path.as_str()) {
                 findings.push(error(layer, format!("`/{path}` cannot be in a layer: names that begin with `{}` say there that something is removed", oci::WHITEOUT)));
             }
             if let Content::Link(target) = entry.content
@@ -46,28 +44,22 @@ pub(super) fn check(
                 );
                 findings.push(error(layer, long));
             }
-            if let Some((_, first, _)) = all.insert(path.as_str(), (path, layer, entry.content)) {
-                let finding = error(layer, format!("two layers put something at `/{path}`"));
-                findings.push(finding.and_at(&first.span, "the other one"));
-            }
             if let Some(below) = below {
                 findings.extend(on_base(layer, path.as_str(), entry.content, below));
             }
+            all.push((path.as_str(), (layer, entry.content)));
         }
     }
-    let mut before: Option<(&BundlePath, &Layer)> = None;
-    for (path, layer, _) in all.values().copied() {
-        // What a layer has below the same file again need not be told again.
-        let told = before.filter(|(_, other)| ptr::eq(*other, layer)).map_or("", |(path, _)| path.as_str());
-        for parent in path.parents_beyond(told) {
-            if let Some((_, first, content)) = all.get(parent)
-                && !matches!(content, Content::Directory)
-            {
-                let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
-                findings.push(error(layer, message).and_at(&first.span, "the other one"));
-            }
-        }
-        before = Some((path, layer));
+    let all = ByPath::all(all);
+    for ((path, (first, _)), (_, (layer, _))) in all.twice() {
+        let finding = error(layer, format!("two layers put something at `/{path}`"));
+        findings.push(finding.and_at(&first.span, "the other one"));
+    }
+    for ((upper, (first, _)), (path, (layer, _))) in
+        all.nested(|(_, content)| !matches!(content, Content::Directory))
+    {
+        let message = format!("`/{path}` stands below `/{upper}`, which is no directory");
+        findings.push(error(layer, message).and_at(&first.span, "the other one"));
     }
     if findings.is_empty() { Ok(()) } else { Err(first_of_each(findings)) }
 }

@@ -1,16 +1,14 @@
 //! One layer of an image: what stands at its place, with the directories that lead there.
 
-use std::io::{self, BufWriter, Write};
-
-use serde::Serialize;
+use std::io::{self, Write};
 
 use super::cache::Cache;
 use super::place::{Content, Entries, Entry};
-use crate::bundle::digest::{Digest, Hashing};
+use crate::bundle::digest::Digest;
 use crate::compile::archive::{self, Archive, Codec, Packed};
 
 /// Changes when the same entries are written as other bytes.
-const LAYER_FORMAT: u32 = 2;
+const LAYER_FORMAT: u32 = 3;
 
 /// The layer, from the cache if it is there.
 pub(in crate::compile) fn pack(
@@ -18,16 +16,16 @@ pub(in crate::compile) fn pack(
     codec: Codec,
     cache: Option<&Cache>,
 ) -> anyhow::Result<Packed> {
-    if let Some(key) = key(entries, codec)?
+    if let Some(key) = key(entries, codec)
         && let Some(packed) = cache.and_then(|cache| cache.get(key, codec))
     {
         return Ok(packed);
     }
     let packed = archive::pack(codec, |archive| {
-        entries.iter().try_for_each(|(path, entry)| write(archive, path.as_str(), entry))
+        entries.into_iter().try_for_each(|(path, entry)| write(archive, path.as_str(), entry))
     })?;
     // What was read is known now.
-    Ok(match (cache, key(entries, codec)?) {
+    Ok(match (cache, key(entries, codec)) {
         (Some(cache), Some(key)) => cache.put(key, packed),
         _ => packed,
     })
@@ -47,37 +45,39 @@ fn write(archive: &mut Archive<impl Write>, path: &str, entry: &Entry<'_>) -> io
     }
 }
 
-/// What an entry is, for a key.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Told<'a> {
-    Directory,
-    File(Digest),
-    Link(&'a str),
-}
-
-impl<'a> Told<'a> {
-    /// Nothing, if the digest of a file is not known yet.
-    fn of(content: Content<'a>) -> Option<Self> {
-        Some(match content {
-            Content::Directory => Self::Directory,
-            Content::File(file) => Self::File(file.digest()?),
-            Content::Text(text) => Self::File(Digest::of(text.as_bytes())),
-            Content::Link(target) => Self::Link(target),
-        })
-    }
-}
-
-/// All that the bytes of the layer depend on, as far as it is known.
-fn key(entries: &Entries<'_>, codec: Codec) -> serde_json::Result<Option<Digest>> {
-    let mut told = BufWriter::new(Hashing::new(io::sink()));
-    serde_json::to_writer(&mut told, &(LAYER_FORMAT, codec.name()))?;
+/// All that the bytes of the layer depend on. Nothing, if the digest of a file is not known yet.
+fn key(entries: &Entries<'_>, codec: Codec) -> Option<Digest> {
+    let mut told = Told(LAYER_FORMAT.to_be_bytes().to_vec());
+    told.text(codec.name());
     for (path, Entry { owner, mode, content }) in entries {
-        let Some(content) = Told::of(*content) else { return Ok(None) };
-        serde_json::to_writer(&mut told, &(path, owner.uid(), owner.gid(), mode, content))?;
+        told.text(path.as_str());
+        told.0.extend([owner.uid(), owner.gid(), *mode].map(u32::to_be_bytes).as_flattened());
+        match content {
+            Content::Directory => told.text("directory"),
+            Content::File(file) => told.file(file.digest()?),
+            Content::Text(text) => told.file(Digest::of(text.as_bytes())),
+            Content::Link(target) => {
+                told.text("link");
+                told.text(target);
+            }
+        }
     }
-    let hashing = told.into_inner().map_err(|error| serde_json::Error::io(error.into_error()))?;
-    Ok(Some(hashing.finish().1))
+    Some(Digest::of(&told.0))
+}
+
+/// What a key is made of. Each text comes after its length, so that no two layers are told as the same bytes.
+struct Told(Vec<u8>);
+
+impl Told {
+    fn text(&mut self, text: &str) {
+        self.0.extend(text.len().to_be_bytes());
+        self.0.extend(text.as_bytes());
+    }
+
+    fn file(&mut self, content: Digest) {
+        self.text("file");
+        self.0.extend(content.bytes());
+    }
 }
 
 #[cfg(test)]
@@ -89,8 +89,9 @@ mod tests {
     fn the_key_tells_all_that_can_differ() {
         let one = |path: &str, owner: &str, mode, content| -> Digest {
             let owner: Owner = owner.parse().unwrap();
-            let entries = Entries::from([(path.parse().unwrap(), Entry { owner, mode, content })]);
-            key(&entries, Codec::Zstd).unwrap().unwrap()
+            let entries: Entries<'_> =
+                [(path.parse().unwrap(), Entry { owner, mode, content })].into_iter().collect();
+            key(&entries, Codec::Zstd).unwrap()
         };
         let keys = [
             one("a", "0", 0o644, Content::Text("x")),

@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
+use rayon::prelude::*;
 
 use super::cut::cut;
 use crate::bundle::names::BundlePath;
+use crate::compile::by_path::ByPath;
 use crate::compile::host::{Image, Layer, Piece};
 use crate::compile::members::{Link, Members};
 use crate::compile::owner::Owner;
 use crate::compile::payload::PayloadFile;
 use crate::compile::tree::{Kind, Tree};
 
-/// The entries of a layer. Their order puts a directory before what is in it.
-pub(in crate::compile) type Entries<'a> = BTreeMap<BundlePath, Entry<'a>>;
+/// The entries of a layer.
+pub(in crate::compile) type Entries<'a> = ByPath<Entry<'a>>;
 
 /// What stands at a path.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +43,6 @@ const DIRECTORY: u32 = 0o755;
 /// What a link's mode is said to be; nothing reads it.
 const LINK: u32 = 0o777;
 
-/// Directories of which a layer says whose they are.
-type Declared<'a> = BTreeMap<BundlePath, Entry<'a>>;
-
 /// What each layer holds by itself. `members` are what the source of each piece holds, if it has one.
 pub(in crate::compile) fn own_entries<'a>(
     image: &'a Image,
@@ -56,17 +55,18 @@ pub(in crate::compile) fn own_entries<'a>(
 /// pieces. `below` is the file system that they stand on.
 pub(in crate::compile) fn place<'a>(
     image: &'a Image,
-    own: Vec<Entries<'a>>,
+    own: &[Entries<'a>],
     below: Option<&Tree>,
     most: usize,
 ) -> Vec<Entries<'a>> {
-    let directories = Directories { stated: stated(&own), of_trees: of_trees(&image.layers, &own), below };
-    cut(own, most).into_iter().map(|entries| with_parents(entries, &directories)).collect()
+    let directories = Directories { stated: stated(own), of_trees: of_trees(&image.layers, own), below };
+    cut(own, most).into_par_iter().map(|entries| with_parents(&entries, &directories)).collect()
 }
 
 /// What a layer puts at its place and, if that is a tree, below.
 fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries<'a>> {
-    let one = |owner, mode, content| Ok(Entries::from([(layer.at.clone(), Entry { owner, mode, content })]));
+    let one =
+        |owner, mode, content| Ok([(layer.at.clone(), Entry { owner, mode, content })].into_iter().collect());
     match &layer.piece {
         Piece::Written { text, mode, owner } => one(*owner, *mode, Content::Text(text)),
         Piece::Linked { target } => one(Owner::ROOT, LINK, Content::Link(target)),
@@ -85,72 +85,75 @@ fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries
                 let entry = Entry { owner: Owner::ROOT, mode: LINK, content: Content::Link(&link.target) };
                 Ok((place(Some(&link.relative))?, entry))
             };
-            let files = selection.of(&members.files).map(file);
-            files.chain(selection.links(&members.links).map(link)).collect()
+            let files = members.files.par_iter().filter(|file| selection.takes(file)).map(file);
+            let links = selection.links(&members.links).map(link);
+            let mut all = files.collect::<anyhow::Result<Vec<_>>>()?;
+            all.extend(links.collect::<anyhow::Result<Vec<_>>>()?);
+            Ok(all.into_iter().collect())
         }
     }
 }
 
 /// What is known of directories, the first that says something of one being right.
-struct Directories<'a, 'b> {
+struct Directories<'b> {
     /// Those that layers state by themselves.
-    stated: Declared<'a>,
+    stated: BTreeMap<&'b str, (Owner, u32)>,
     /// Those that the image below has.
     below: Option<&'b Tree>,
     /// Those of trees.
-    of_trees: Declared<'a>,
+    of_trees: BTreeMap<&'b str, Owner>,
 }
 
-impl<'a> Directories<'a, '_> {
-    fn entry(&self, path: &BundlePath) -> Entry<'a> {
+impl Directories<'_> {
+    fn entry<'a>(&self, path: &str) -> Entry<'a> {
         let below = || {
-            let node = self.below?.get(path.as_str()).filter(|node| node.kind == Kind::Directory)?;
-            let owner = Owner::of(node.uid, node.gid)?;
-            Some(Entry { owner, mode: node.mode, content: Content::Directory })
+            let node = self.below?.get(path).filter(|node| node.kind == Kind::Directory)?;
+            Some((Owner::of(node.uid, node.gid)?, node.mode))
         };
-        let plain = Entry { owner: Owner::ROOT, mode: DIRECTORY, content: Content::Directory };
-        let stated = self.stated.get(path).copied().or_else(below);
-        stated.or_else(|| self.of_trees.get(path).copied()).unwrap_or(plain)
+        let of_tree = || Some((*self.of_trees.get(path)?, DIRECTORY));
+        let said = self.stated.get(path).copied().or_else(below).or_else(of_tree);
+        let (owner, mode) = said.unwrap_or((Owner::ROOT, DIRECTORY));
+        Entry { owner, mode, content: Content::Directory }
     }
 }
 
-fn stated<'a>(own: &[Entries<'a>]) -> Declared<'a> {
+fn stated<'b>(own: &'b [Entries<'_>]) -> BTreeMap<&'b str, (Owner, u32)> {
     let directories = own.iter().flatten().filter(|(_, entry)| matches!(entry.content, Content::Directory));
-    directories.map(|(path, entry)| (path.clone(), *entry)).collect()
+    directories.map(|(path, entry)| (path.as_str(), (entry.owner, entry.mode))).collect()
 }
 
 /// The directories of trees, which are their owner's. Where trees stand in each other, the inner one says it.
-fn of_trees<'a>(layers: &[Layer], own: &[Entries<'a>]) -> Declared<'a> {
-    let mut declared = Declared::new();
-    let mut inner_last: Vec<(&Layer, &Entries<'a>)> = layers.iter().zip(own).collect();
+fn of_trees<'b>(layers: &'b [Layer], own: &'b [Entries<'_>]) -> BTreeMap<&'b str, Owner> {
+    let mut inner_last: Vec<(&Layer, &Entries<'_>)> = layers.iter().zip(own).collect();
     inner_last.sort_by_key(|(layer, _)| layer.at.as_str().len());
+    let mut directories = Vec::new();
     for (layer, entries) in inner_last {
-        let Piece::Copied { owner, .. } = layer.piece else { continue };
-        let entry = Entry { owner, mode: DIRECTORY, content: Content::Directory };
-        let mut before = "";
-        for path in entries.keys() {
-            for parent in path.parents_beyond(before).filter(|parent| is_at_or_below(parent, &layer.at)) {
-                declared.insert(path.parent(parent), entry);
-            }
-            before = path.as_str();
+        if let Piece::Copied { owner, .. } = layer.piece {
+            let parents = parents(entries.as_slice().iter().map(|(path, _)| path));
+            let inside = parents.filter(|(_, parent)| is_at_or_below(parent, &layer.at));
+            directories.extend(inside.map(|(_, parent)| (parent, owner)));
         }
     }
-    declared
+    directories.into_iter().collect()
 }
 
-fn with_parents<'a>(mut entries: Entries<'a>, directories: &Directories<'a, '_>) -> Entries<'a> {
-    let mut missing = Vec::new();
+/// The entries, and a directory for each that has none of its own in them.
+fn with_parents<'a>(entries: &[&(BundlePath, Entry<'a>)], directories: &Directories<'_>) -> Entries<'a> {
+    let is_there = |parent: &str| entries.binary_search_by(|(path, _)| path.as_str().cmp(parent)).is_ok();
+    let missing = parents(entries.iter().map(|(path, _)| path)).filter(|(_, parent)| !is_there(parent));
+    let missing = missing.map(|(path, parent)| (path.parent(parent), directories.entry(parent)));
+    entries.iter().copied().cloned().chain(missing).collect()
+}
+
+/// The directories that lead to sorted paths, each once; before it, the path that it was found with.
+fn parents<'b>(
+    paths: impl Iterator<Item = &'b BundlePath>,
+) -> impl Iterator<Item = (&'b BundlePath, &'b str)> {
     let mut before = "";
-    for path in entries.keys() {
-        for parent in path.parents_beyond(before).filter(|parent| !entries.contains_key(*parent)) {
-            let parent = path.parent(parent);
-            let entry = directories.entry(&parent);
-            missing.push((parent, entry));
-        }
-        before = path.as_str();
-    }
-    entries.extend(missing);
-    entries
+    paths.flat_map(move |path| {
+        let parents = path.parents_beyond(std::mem::replace(&mut before, path.as_str()));
+        parents.map(move |parent| (path, parent))
+    })
 }
 
 fn is_at_or_below(path: &str, base: &BundlePath) -> bool {

@@ -1,9 +1,10 @@
 //! What layers take of the source, and where it comes to stand: known only when folders of the source were listed.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
+use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
+use super::super::super::by_path::ByPath;
 use super::super::super::finding::Finding;
 use super::super::super::host;
 use super::super::super::item::{Image, Layer, Piece};
@@ -41,9 +42,6 @@ impl Placed<'_> {
     }
 }
 
-/// All that layers put into an image, by path without the leading `/`.
-type All<'a> = BTreeMap<BundlePath, Placed<'a>>;
-
 pub(in super::super) fn check(
     stated: Stated<'_>,
     image: &Image,
@@ -51,14 +49,13 @@ pub(in super::super) fn check(
     read: ReadText<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let mut all = All::new();
-    let mut told = BTreeSet::new();
+    let mut all = Vec::new();
     // What is wrong with a layer itself is told already.
     let layers = checked(stated, image, &mut Vec::new());
     let mut whole = layers.len() == image.layers.len();
     for (layer, checked) in layers {
         let spot = Spot { stated, layer };
-        let placed = match &checked.piece {
+        let placed: Vec<_> = match &checked.piece {
             host::Piece::Copied { source, selection, .. } => {
                 // What a build or an image gives is known when that is there.
                 let host::Source::Tree(source) = source else {
@@ -70,28 +67,17 @@ pub(in super::super) fn check(
                     continue;
                 };
                 taken(spot, source, selection, members, findings);
-                selection.of(members).map(|file| (path_of(&checked.at, file), Some(file))).collect()
+                let taken = members.par_iter().filter(|file| selection.takes(file));
+                taken.map(|file| (path_of(&checked.at, file), Some(file))).collect()
             }
             _ => vec![(Ok(checked.at.clone()), None)],
         };
         findings.extend(unfit(spot, placed.iter().map(|(path, _)| path)));
-        for (path, file) in placed {
-            let Ok(path) = path else { continue };
-            let placed = Placed { layer, file };
-            match all.entry(path) {
-                Entry::Vacant(free) => drop(free.insert(placed)),
-                Entry::Occupied(mut taken) => {
-                    let first = taken.insert(placed);
-                    if told.insert((&first.layer.path, &layer.path)) {
-                        let (image, path) = (&image.name, taken.key());
-                        let message = format!("two layers of image `{image}` put something at `/{path}`");
-                        findings.push(conflict(spot, first.layer, message));
-                    }
-                }
-            }
-        }
+        let placed = placed.into_iter().filter_map(|(path, file)| Some((path.ok()?, Placed { layer, file })));
+        all.extend(placed);
     }
-    below_files(stated, &all, findings);
+    let all = ByPath::all(all);
+    clashes(stated, image, &all, findings);
     if let Some(user) = image.user.as_ref().filter(|_| whole && image.base.is_none()) {
         accounts::known(stated, user, |path| all.get(path).map(|placed| placed.text(read)), findings);
     }
@@ -175,7 +161,7 @@ fn unfit<'a>(
             "put it at a shorter path: a layer can hold names of 100 bytes below directories of 155 in all",
         ));
     }
-    let hides = |path: &&BundlePath| path.as_str().split('/').any(|part| part.starts_with(oci::WHITEOUT));
+    let hides = |path: &&BundlePath| oci::hides(path.as_str());
     let path = paths.find_map(|path| path.as_ref().ok().filter(hides))?;
     let message = format!(
         "`/{path}` cannot be in a layer: names that begin with `{}` say there that something is removed",
@@ -184,22 +170,23 @@ fn unfit<'a>(
     Some(spot.error(&[], message, "").help("give it another name, or exclude it"))
 }
 
-fn below_files(stated: Stated<'_>, all: &All<'_>, findings: &mut Vec<Finding>) {
+/// Each path has one layer that says what stands there, and what other things stand below is a directory. Each two layers are told once.
+fn clashes(stated: Stated<'_>, image: &Image, all: &ByPath<Placed<'_>>, findings: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
-    let mut before: Option<(&BundlePath, &Layer)> = None;
-    for (path, placed) in all {
-        // What a layer has below the same file again need not be told again.
-        let same = before.filter(|(_, layer)| ptr::eq(*layer, placed.layer));
-        let parents = path.parents_beyond(same.map_or("", |(path, _)| path.as_str()));
-        for (parent, first) in parents.filter_map(|parent| Some((parent, all.get(parent)?))) {
-            if !first.is_directory() && told.insert((&first.layer.path, &placed.layer.path)) {
-                let message = format!("`/{path}` stands below `/{parent}`, which is no directory");
-                let finding = conflict(Spot { stated, layer: placed.layer }, first.layer, message);
-                let is_link = matches!(first.layer.piece, Piece::Linked(_));
-                findings.push(help(finding, is_link.then(|| "put it where the link leads".to_owned())));
-            }
+    for ((path, first), (_, second)) in all.twice() {
+        if told.insert((&first.layer.path, &second.layer.path)) {
+            let message = format!("two layers of image `{}` put something at `/{path}`", image.name);
+            findings.push(conflict(Spot { stated, layer: second.layer }, first.layer, message));
         }
-        before = Some((path, placed.layer));
+    }
+    let mut told = BTreeSet::new();
+    for ((upper, first), (path, placed)) in all.nested(|placed| !placed.is_directory()) {
+        if told.insert((&first.layer.path, &placed.layer.path)) {
+            let message = format!("`/{path}` stands below `/{upper}`, which is no directory");
+            let finding = conflict(Spot { stated, layer: placed.layer }, first.layer, message);
+            let is_link = matches!(first.layer.piece, Piece::Linked(_));
+            findings.push(help(finding, is_link.then(|| "put it where the link leads".to_owned())));
+        }
     }
 }
 
