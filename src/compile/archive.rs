@@ -221,14 +221,16 @@ pub type Packing = Archive<Hashing<Frames>>;
 
 /// What a thread keeps for the next frame: it is memory by the megabyte, which takes longer to get anew than a frame to hash. A compressor
 /// makes the same bytes whatever it made before.
-#[derive(Default)]
 struct Kept {
     zstd: Option<Zstd<'static>>,
     gzip: Option<libdeflater::Compressor>,
-    batches: Vec<Vec<u8>>,
+    /// None while it is in use.
+    batch: Option<Vec<u8>>,
 }
 
-thread_local!(static KEPT: RefCell<Kept> = RefCell::default());
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { zstd: None, gzip: None, batch: Some(Vec::new()) }) };
+}
 
 /// How much is compressed at once, on as many cores as it has frames. What waits for that is in memory.
 const BATCH: usize = 8 << 20;
@@ -238,6 +240,8 @@ const BATCH: usize = 8 << 20;
 pub struct Frames {
     codec: Codec,
     batch: Vec<u8>,
+    /// The batch is the thread's own, which the next one gets.
+    is_kept: bool,
     out: BlobWriter,
     any: bool,
 }
@@ -248,8 +252,12 @@ impl Frames {
         if codec == Codec::Zstd && zstd::zstd_safe::version_number() != ZSTD_VERSION {
             return Err(io::Error::other("this rickbuild is built with another zstd than 1.5.7"));
         }
-        let batch = KEPT.with_borrow_mut(|kept| kept.batches.pop()).unwrap_or_default();
-        Ok(Self { codec, batch, out: BlobWriter::default(), any: false })
+        let kept = KEPT.with_borrow_mut(|kept| kept.batch.take());
+        let is_kept = kept.is_some();
+        let mut batch = kept.unwrap_or_default();
+        // What is not used of it is never touched, and one that grows leaves holes behind.
+        batch.reserve_exact(BATCH);
+        Ok(Self { codec, is_kept, batch, out: BlobWriter::default(), any: false })
     }
 
     fn compress(&mut self) -> io::Result<()> {
@@ -270,7 +278,10 @@ impl Frames {
             // Nothing at all is no compressed file.
             self.out.write_all(&self.codec.compress(&[])?)?;
         }
-        KEPT.with_borrow_mut(|kept| kept.batches.push(self.batch));
+        // A thread that waits for others packs another layer meanwhile, and would keep two.
+        if self.is_kept {
+            KEPT.with_borrow_mut(|kept| kept.batch = Some(self.batch));
+        }
         Ok(self.out.finish())
     }
 }

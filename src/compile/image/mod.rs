@@ -86,10 +86,11 @@ fn build_anew(image: &Image, maker: &Maker<'_>) -> anyhow::Result<Built> {
     let own = place::own_entries(image, &members)?;
     fit::check(image, &members, &own, below.tree.as_deref())?;
     let most = MAX_LAYERS.saturating_sub(below.layers.len());
-    let own = place::place(image, &own, below.tree.as_deref(), most);
+    let placed = place::place(image, &own, below.tree.as_deref(), most);
+    drop(own);
     let cache = maker.cache().map(Cache::at);
     let packed: Vec<_> =
-        own.par_iter().map(|entries| layer::pack(entries, image.codec, cache.as_ref())).collect();
+        placed.par_iter().map(|entries| layer::pack(entries, image.codec, cache.as_ref())).collect();
     let mut layers = below.layers;
     for packed in packed {
         layers.push(packed?);

@@ -86,10 +86,9 @@ fn own<'a>(layer: &'a Layer, members: &'a Members<'_>) -> anyhow::Result<Entries
                 Ok((place(Some(&link.relative))?, entry))
             };
             let files = members.files.par_iter().filter(|file| selection.takes(file)).map(file);
-            let links = selection.links(&members.links).map(link);
-            let mut all = files.collect::<anyhow::Result<Vec<_>>>()?;
-            all.extend(links.collect::<anyhow::Result<Vec<_>>>()?);
-            Ok(all.into_iter().collect())
+            // Of several that are wrong, the first is told, whichever was looked at first.
+            let files: Vec<_> = files.collect();
+            files.into_iter().chain(selection.links(&members.links).map(link)).collect()
         }
     }
 }
