@@ -223,6 +223,8 @@ fn an_output_that_is_no_file_is_written_to_and_stays_what_it_is() {
 #[test]
 fn an_output_that_cannot_be_written_is_no_findings() {
     let tree = source::buildable();
+    // What is built for the first time is told of.
+    assert!(tree.rickbuild(&["production", "-o", "/dev/null"]).status.success());
     let folder = tree.path().to_str().unwrap();
     for output in [folder, "/dev/full", &format!("{folder}/missing/bundle.tar")] {
         let failed = tree.rickbuild(&["production", "-o", output]);

@@ -28,6 +28,7 @@
 //! | 10, on the way back | the new or the old generation | the way back is gone on with |
 
 pub mod accounts;
+pub mod ahead;
 pub mod anchors;
 pub mod applied;
 pub mod ask;

@@ -1,12 +1,13 @@
 //! `rick-activate`: arguments → [`rick::activate`] → lines and an exit code.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
+use rick::activate::ahead::Ahead;
 use rick::activate::cli::{
     Arguments, BUG, Bundle, Command, Kept, NOT_WELL, NOTHING_TO_DO, REFUSED, ROLLED_BACK, WAITS,
 };
@@ -248,15 +249,15 @@ fn names_of(arguments: &Arguments, host: &dyn Host) -> Result<HostNames> {
     }
 }
 
-fn open(bundle: &Path) -> Result<Box<dyn Read>> {
+fn open(bundle: &Path) -> Result<Ahead> {
     if bundle != Path::new("-") {
         let file = File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
-        return Ok(Box::new(io::BufReader::with_capacity(128 << 10, file)));
+        return Ok(Ahead::of(file));
     }
     if io::stdin().is_terminal() {
         usage("a bundle is expected on standard input, and that is a terminal");
     }
-    Ok(Box::new(io::BufReader::with_capacity(128 << 10, io::stdin())))
+    Ok(Ahead::of(io::stdin()))
 }
 
 fn show_status(arguments: &Arguments, all: bool, verify: bool) -> Result<u8> {

@@ -27,17 +27,17 @@ pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// What the name of a file begins with, in a layer, which says that something below is gone.
 pub const WHITEOUT: &str = ".wh.";
-
-/// Whether a layer cannot hold this path, as a name in it would say that something is removed.
-pub fn hides(path: &str) -> bool {
-    path.split('/').any(|name| name.starts_with(WHITEOUT))
-}
 /// The annotation that names an entry of `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What the name of a host's manifest begins with.
 pub const HOST_PREFIX: &str = "host-";
 /// The annotation that names a file of an artifact.
 pub const TITLE: &str = "org.opencontainers.image.title";
+
+/// Whether a layer cannot hold this path, as a name in it would say that something is removed.
+pub fn hides(path: &str) -> bool {
+    path.split('/').any(|name| name.starts_with(WHITEOUT))
+}
 
 /// Names a blob, its type and its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

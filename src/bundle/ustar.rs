@@ -162,7 +162,8 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn read_some(inner: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// One read that no signal breaks off; 0 at the end.
+pub fn read_some(inner: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match inner.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -8,7 +8,7 @@ use crate::bundle::digest::Digest;
 use crate::compile::archive::{self, Archive, Codec, Packed};
 
 /// Changes when the same entries are written as other bytes.
-const LAYER_FORMAT: u32 = 3;
+const LAYER_FORMAT: u32 = 2;
 
 /// The layer, from the cache if it is there.
 pub(in crate::compile) fn pack(

@@ -67,8 +67,8 @@ pub(in super::super) fn check(
                     continue;
                 };
                 taken(spot, source, selection, members, findings);
-                let taken = members.par_iter().filter(|file| selection.takes(file));
-                taken.map(|file| (path_of(&checked.at, file), Some(file))).collect()
+                let files = members.par_iter().filter(|file| selection.takes(file));
+                files.map(|file| (path_of(&checked.at, file), Some(file))).collect()
             }
             _ => vec![(Ok(checked.at.clone()), None)],
         };
