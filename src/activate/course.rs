@@ -1,7 +1,6 @@
 //! What it takes to get from where the host is to a target: everything is asked here, nothing is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 
 use anyhow::Result;
 
@@ -10,7 +9,7 @@ use super::contents::Contents;
 use super::desired::{Desired, Wanted};
 use super::explain;
 use super::generation::{self, Generation};
-use super::host::{LoadState, UnitState};
+use super::host::{LoadState, UnitState, side_by_side};
 use super::journal::Journal;
 use super::plan::{self, Plan, Situation, Step};
 use super::report::{Ending, Outcome, Report};
@@ -201,16 +200,4 @@ impl Course {
             report.line("leave", &skip.told());
         }
     }
-}
-
-/// Asks two slow questions at once: podman and systemd each take their time to answer.
-fn side_by_side<A: Send, B>(elsewhere: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
-    thread::scope(|scope| {
-        let other = scope.spawn(elsewhere);
-        let here = here();
-        match other.join() {
-            Ok(other) => (other, here),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -289,4 +290,19 @@ impl UnitState {
             && matches!(self.result.as_str(), "" | "success")
             && (self.oneshot == Oneshot::Ends && self.invocation_id.is_some() || self.condition_failed)
     }
+}
+
+/// Asks two slow questions at once: podman and systemd each take their time to answer.
+pub(super) fn side_by_side<A: Send, B>(
+    elsewhere: impl FnOnce() -> A + Send,
+    here: impl FnOnce() -> B,
+) -> (A, B) {
+    thread::scope(|scope| {
+        let other = scope.spawn(elsewhere);
+        let here = here();
+        match other.join() {
+            Ok(other) => (other, here),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }

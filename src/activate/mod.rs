@@ -83,6 +83,7 @@ pub mod transaction;
 pub mod trust;
 pub mod uninstall;
 pub mod validate;
+pub mod versions;
 pub mod watch;
 
 use std::io::Read;

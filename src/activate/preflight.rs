@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::host::Host;
 use super::secrets;
 use super::state::{STATE, State};
-use crate::bundle::manifest::{HostManifest, Program, Versioned};
+use super::versions::Versions;
+use crate::bundle::manifest::{HostManifest, Program};
 use crate::bundle::names::{HostPath, Label, SecretName};
 use crate::bundle::secret;
 use crate::refusal::Refusal;
@@ -45,40 +45,14 @@ pub fn check_file_system(state: &State) -> Result<()> {
 }
 
 /// Everything that a host lacks: refusals where units are to run.
-pub fn lacks(state: &State, host: &dyn Host, manifest: &HostManifest) -> Result<Vec<Refusal>> {
+pub fn lacks(state: &State, versions: &Versions, manifest: &HostManifest) -> Vec<Refusal> {
     let lacks = [
         programs(state, manifest),
         secrets(state, manifest),
         decryption(state, manifest),
-        versions(host, manifest)?,
+        versions.lacks(manifest),
     ];
-    Ok(lacks.into_iter().flatten().collect())
-}
-
-/// The programs that are too old for keys in use. None is asked for its version that is not there: that is another refusal.
-fn versions(host: &dyn Host, manifest: &HostManifest) -> Result<Option<Refusal>> {
-    let mut refusals = Vec::new();
-    for (program, needed) in &manifest.versions {
-        let Some(version) = host.version(*program)? else { continue };
-        if version < needed.at_least {
-            let name = match program {
-                Versioned::Systemd => "systemd",
-                Versioned::Podman => "Podman",
-            };
-            let (has, needs) = (shown(*program, version), shown(*program, needed.at_least));
-            let what = format!("this host has {name} {has}, and needs {needs} for {}", needed.because);
-            refusals
-                .push(Refusal::new(what).help("say in the environment which system the host has: `os = …`"));
-        }
-    }
-    Ok(Refusal::all(refusals).err())
-}
-
-fn shown(program: Versioned, (major, minor): (u32, u32)) -> String {
-    match program {
-        Versioned::Systemd => major.to_string(),
-        Versioned::Podman => format!("{major}.{minor}"),
-    }
+    lacks.into_iter().flatten().collect()
 }
 
 /// The programs that a host lacks.

@@ -9,7 +9,7 @@ use super::accounts::{HostAccounts, Ids, Remembered};
 use super::contents::Contents;
 use super::desired::Desired;
 use super::generation::{self, Generation};
-use super::host::Images;
+use super::host::{Images, side_by_side};
 use super::journal::Journal;
 use super::layer::{Layer, Texts};
 use super::marks::Marks;
@@ -17,6 +17,7 @@ use super::realise::{self, Realised};
 use super::receive::{self, Received};
 use super::stage::{self, Staged};
 use super::state::State;
+use super::versions::Versions;
 use super::{Activation, anchors, check, foreign, images, preflight, validate};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Accounts, HostManifest};
@@ -46,18 +47,27 @@ impl Activation<'_> {
     /// What a bundle wants.
     pub(super) fn target_of(&mut self, bundle: impl Read) -> Result<Target> {
         let had = self.current_digest()?;
-        let received =
-            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, false)?;
-        self.target_received(&received, None)
+        let (received, versions) = self.receive(bundle, had, false)?;
+        self.target_received(&received, &versions, None)
     }
 
     /// What a build wants that a registry has, as far as this host is concerned. `host` is the manifest.
     pub(super) fn target_at(&mut self, origin: &Origin, host: &Descriptor) -> Result<Target> {
         let had = self.current_digest()?;
         let bundle = self.fetch(origin, host, had)?;
-        let received =
-            receive::receive(bundle, &self.state, &self.names, &self.trust(), !self.dry_run, had, true)?;
-        self.target_received(&received, Some(origin))
+        let (received, versions) = self.receive(bundle, had, true)?;
+        self.target_received(&received, &versions, Some(origin))
+    }
+
+    /// Verifies a bundle, and meanwhile has the programs of the host say which they are. `had` is the build that the host has; `partial`:
+    /// what this host does not want need not come.
+    fn receive(&self, bundle: impl Read, had: Option<Digest>, partial: bool) -> Result<(Received, Versions)> {
+        let (host, trust) = (self.host, self.trust());
+        let (versions, received) = side_by_side(
+            || Versions::of(host),
+            || receive::receive(bundle, &self.state, &self.names, &trust, !self.dry_run, had, partial),
+        );
+        Ok((received?, versions?))
     }
 
     /// The build that the host has.
@@ -66,14 +76,19 @@ impl Activation<'_> {
     }
 
     /// `origin` has the images, if they did not come along.
-    fn target_received(&mut self, received: &Received, origin: Option<&Origin>) -> Result<Target> {
+    fn target_received(
+        &mut self,
+        received: &Received,
+        versions: &Versions,
+        origin: Option<&Origin>,
+    ) -> Result<Target> {
         let manifest = &received.manifest;
         let what = format!("{} for {} ({})", manifest.environment, manifest.host, received.digest.short());
         self.report.line("bundle", &what);
         received.verdict.tell(&mut self.report);
         check::check_manifest(manifest)?;
         self.check_serial(manifest)?;
-        self.preflight(Some(manifest))?;
+        self.preflight(versions, Some(manifest))?;
         let current = self.known.current(&self.state)?;
         match current.filter(|current| current.digest() == Some(received.digest)) {
             Some(current) => self.keep_current(received, origin, current),
@@ -97,9 +112,9 @@ impl Activation<'_> {
 
     /// Refuses a host that lacks programs or secrets, or on which something is in rick's way. In a directory nothing runs, so that what is
     /// missing is only told.
-    fn preflight(&mut self, manifest: Option<&HostManifest>) -> Result<()> {
+    fn preflight(&mut self, versions: &Versions, manifest: Option<&HostManifest>) -> Result<()> {
         let lacks = match manifest {
-            Some(manifest) => preflight::lacks(&self.state, self.host, manifest)?,
+            Some(manifest) => preflight::lacks(&self.state, versions, manifest),
             None => Vec::new(),
         };
         if self.host.is_running() {
@@ -194,7 +209,7 @@ impl Activation<'_> {
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
-        self.preflight(target.manifest())?;
+        self.preflight(&Versions::of(self.host)?, target.manifest())?;
         self.expect_room()?;
         if let Some(manifest) = target.manifest() {
             foreign::check(&self.state, manifest, |path| target.file(path).ok(), self.terms.adopt)?;
