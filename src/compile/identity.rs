@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// two seconds.
 const TICK: Duration = Duration::from_secs(2);
 
+/// How many numbers an identity is.
+pub const WORDS: usize = 6;
+
 /// What tells a file from what it was or will be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -39,6 +42,20 @@ impl Identity {
             modified: time(metadata.mtime(), metadata.mtime_nsec()),
             changed: time(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// As numbers, for a file that says it.
+    pub fn told(&self) -> [[u8; 8]; WORDS] {
+        let Self { size, mode, device, inode, modified, changed } = *self;
+        let [modified, changed] = [modified, changed].map(i64::cast_unsigned);
+        [size, mode.into(), device, inode, modified, changed].map(u64::to_be_bytes)
+    }
+
+    /// What was [`told`](Self::told); nothing, if it was not.
+    pub fn from_told(told: [[u8; 8]; WORDS]) -> Option<Self> {
+        let [size, mode, device, inode, modified, changed] = told.map(u64::from_be_bytes);
+        let [modified, changed] = [modified, changed].map(u64::cast_signed);
+        Some(Self { size, mode: mode.try_into().ok()?, device, inode, modified, changed })
     }
 
     /// A file that changes from now on will have another one.

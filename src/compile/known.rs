@@ -1,38 +1,48 @@
 //! The digests of files that were read before: a file whose identity did not change is not read again.
 
-use std::fmt::Write as _;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use rayon::prelude::*;
 use tempfile::NamedTempFile;
 
-use super::identity::{Horizon, Identity};
+use super::identity::{self, Horizon, Identity};
 use crate::bundle::digest::Digest;
 
-/// Changes when the file means something else.
-const FORMAT: &str = "rick known 2";
+/// How the file begins; changes when it means something else. Then comes the digest of all that follows.
+const FORMAT: &[u8] = b"rick known 3\n";
 
 /// The digests of files, by their places.
 #[derive(Debug, Default)]
 pub struct Known {
     file: Option<PathBuf>,
     /// What the file said.
-    text: String,
-    /// Its lines, sorted by place.
-    lines: Vec<Line>,
+    told: Vec<u8>,
+    /// What it said of each file, sorted by place.
+    records: Vec<Record>,
     horizon: Horizon,
 }
 
 /// What is known of a file.
 #[derive(Debug)]
-struct Line {
-    /// Where the text says its place.
+struct Record {
+    /// Where its place is told.
     place: Range<usize>,
     identity: Identity,
     digest: Digest,
+    /// Whether it is still that, once somebody looked.
+    stands: OnceLock<bool>,
+}
+
+impl Record {
+    fn stands(&self, place: &Path) -> bool {
+        let look = || fs::metadata(place).is_ok_and(|now| Identity::of(&now) == self.identity);
+        *self.stands.get_or_init(look)
+    }
 }
 
 /// A file of which something was found out: where it is, what it was then, and the digest of its content.
@@ -41,30 +51,49 @@ pub type Found<'a> = (&'a Path, &'a Identity, Digest);
 impl Known {
     /// What is kept in `file`. Nothing, if it is not there, or damaged.
     pub fn at(file: &Path) -> Self {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let lines = parse(&text).unwrap_or_default();
-        Self { file: Some(file.to_owned()), text, lines, horizon: Horizon::now() }
+        let told = fs::read(file).unwrap_or_default();
+        let records = parse(&told).unwrap_or_default();
+        Self { file: Some(file.to_owned()), told, records, horizon: Horizon::now() }
+    }
+
+    /// Looks at every file of which something is known, ahead of whoever wants it.
+    pub fn look(&self) {
+        for record in &self.records {
+            record.stands(Path::new(OsStr::from_bytes(self.place(record))));
+        }
+    }
+
+    /// The file at `place`, if it still is what is known: what that is, and the digest of its content. It is looked at once.
+    pub fn standing(&self, place: &Path) -> Option<(&Identity, Digest)> {
+        self.record(place)
+            .filter(|record| record.stands(place))
+            .map(|record| (&record.identity, record.digest))
     }
 
     /// The digest of the file at `place`, if that is the file which is known.
     pub fn digest(&self, place: &Path, identity: &Identity) -> Option<Digest> {
-        let place = place.to_str()?;
-        let line = self.lines.binary_search_by(|line| self.text[line.place.clone()].cmp(place));
-        self.lines.get(line.ok()?).filter(|line| line.identity == *identity).map(|line| line.digest)
+        self.record(place).filter(|record| record.identity == *identity).map(|record| record.digest)
+    }
+
+    fn record(&self, place: &Path) -> Option<&Record> {
+        let place = place.as_os_str().as_bytes();
+        let at = self.records.binary_search_by(|record| self.place(record).cmp(place));
+        self.records.get(at.ok()?)
+    }
+
+    fn place(&self, record: &Record) -> &[u8] {
+        &self.told[record.place.clone()]
     }
 
     /// Keeps what was found out since, and nothing else, if that can be done: it only saves time.
     pub fn keep<'a>(&self, found: impl Iterator<Item = Found<'a>>) {
         let Some(file) = &self.file else { return };
         let settled = found.filter(|(_, identity, _)| identity.is_settled(self.horizon));
-        let fact = |(place, identity, digest): Found<'a>| {
-            let place = place.to_str().filter(|place| !place.contains('\n'))?;
-            Some((place, identity, digest))
-        };
-        let mut facts: Vec<Fact<'_>> = settled.filter_map(fact).collect();
+        let fact = |(place, identity, digest): Found<'a>| (place.as_os_str().as_bytes(), identity, digest);
+        let mut facts: Vec<Fact<'_>> = settled.map(fact).collect();
         facts.sort_by_key(|(place, ..)| *place);
         facts.dedup_by_key(|(place, ..)| *place);
-        let old = self.lines.iter().map(|line| (&self.text[line.place.clone()], &line.identity, line.digest));
+        let old = self.records.iter().map(|record| (self.place(record), &record.identity, record.digest));
         if old.eq(facts.iter().copied()) {
             return;
         }
@@ -72,7 +101,7 @@ impl Known {
             let folder = file.parent()?;
             fs::create_dir_all(folder).ok()?;
             let mut new = NamedTempFile::new_in(folder).ok()?;
-            new.write_all(text_of(&facts).as_bytes()).ok()?;
+            new.write_all(&tell(&facts)).ok()?;
             new.persist(file).ok()
         };
         // A cache that cannot be written is none.
@@ -87,49 +116,54 @@ impl Known {
     }
 }
 
-/// The same as [`Found`], as a line can say it.
-type Fact<'a> = (&'a str, &'a Identity, Digest);
+/// The same as [`Found`], with the bytes of the place.
+type Fact<'a> = (&'a [u8], &'a Identity, Digest);
 
-fn text_of(facts: &[Fact<'_>]) -> String {
-    let mut text = String::new();
+/// Of each file: the digest of its content, its identity, and its place after the number of its bytes.
+fn tell(facts: &[Fact<'_>]) -> Vec<u8> {
+    let mut told = Vec::new();
     for (place, identity, digest) in facts {
-        let Identity { size, mode, device, inode, modified, changed } = identity;
-        // A text takes everything.
-        let _ =
-            writeln!(text, "{} {size} {mode} {device} {inode} {modified} {changed} {place}", digest.hex());
+        told.extend(digest.bytes());
+        told.extend(identity.told().as_flattened());
+        told.extend((place.len() as u64).to_be_bytes());
+        told.extend(*place);
     }
-    format!("{FORMAT} {}\n{text}", Digest::of(text.as_bytes()).hex())
+    [FORMAT, Digest::of(&told).bytes(), &told].concat()
 }
 
-/// The first line says which format this is, and the digest of the others; each of them names a file.
-fn parse(text: &str) -> Option<Vec<Line>> {
-    let (first, rest) = text.split_once('\n')?;
-    let digest = Digest::from_hex(first.strip_prefix(FORMAT)?.trim_start())?;
-    let lines = || rest.par_split_terminator('\n').map(|line| parse_line(text, line)).collect();
-    let (is_whole, lines) = rayon::join(|| digest == Digest::of(rest.as_bytes()), lines);
-    if is_whole { lines } else { None }
-}
-
-/// What a line of the text says.
-fn parse_line(text: &str, line: &str) -> Option<Line> {
-    let mut words = line.splitn(8, ' ');
-    let digest = Digest::from_hex(words.next()?)?;
-    let identity = Identity {
-        size: words.next()?.parse().ok()?,
-        mode: words.next()?.parse().ok()?,
-        device: words.next()?.parse().ok()?,
-        inode: words.next()?.parse().ok()?,
-        modified: words.next()?.parse().ok()?,
-        changed: words.next()?.parse().ok()?,
+fn parse(told: &[u8]) -> Option<Vec<Record>> {
+    let (digest, rest) = told.strip_prefix(FORMAT)?.split_first_chunk()?;
+    let records = || {
+        let (mut records, mut left) = (Vec::new(), rest);
+        while !left.is_empty() {
+            records.push(parse_record(told.len(), &mut left)?);
+        }
+        Some(records)
     };
-    let place = words.next()?;
-    let start = place.as_ptr().addr() - text.as_ptr().addr();
-    Some(Line { place: start..start + place.len(), identity, digest })
+    let (is_whole, records) = rayon::join(|| Digest::of(rest) == Digest::from(*digest), records);
+    if is_whole { records } else { None }
+}
+
+/// What is told of a file at the beginning of what is `left` of so many bytes.
+fn parse_record(all: usize, left: &mut &[u8]) -> Option<Record> {
+    let (digest, rest) = left.split_first_chunk::<32>()?;
+    let (identity, rest) = rest.split_first_chunk::<{ 8 * identity::WORDS }>()?;
+    let (size, rest) = rest.split_first_chunk()?;
+    let place = usize::try_from(u64::from_be_bytes(*size)).ok()?;
+    let start = all - rest.len();
+    *left = rest.get(place..)?;
+    Some(Record {
+        place: start..start + place,
+        identity: Identity::from_told(identity.as_chunks().0.try_into().ok()?)?,
+        digest: Digest::from(*digest),
+        stands: OnceLock::new(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
     use tempfile::TempDir;
@@ -143,14 +177,20 @@ mod tests {
     struct Scene {
         root: TempDir,
         cache: PathBuf,
+        /// Whether files are looked at before they are wanted.
+        ahead: bool,
     }
 
     impl Scene {
+        fn both() -> [Self; 2] {
+            [Self::new(), Self { ahead: true, ..Self::new() }]
+        }
+
         fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
             fs::create_dir(root.path().join("site")).unwrap();
             let cache = root.path().join("cache/known");
-            Self { root, cache }
+            Self { root, cache, ahead: false }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -161,6 +201,9 @@ mod tests {
         fn look(&self, later: Duration) -> usize {
             let mut known = Known::at(&self.cache);
             known.horizon.0 += i64::try_from(later.as_nanos()).unwrap();
+            if self.ahead {
+                known.look();
+            }
             let span = Span { file: SourcePath("x.star".to_owned()), start: 0, end: 0 };
             let wanted = [(SourcePath("site".to_owned()), span)].into_iter();
             let (payloads, findings) = payload::find(self.root.path(), wanted, &known);
@@ -177,27 +220,45 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_not_read_again() {
-        let scene = Scene::new();
-        scene.write("a", "1");
-        scene.write("with space", "2");
-        assert_eq!(scene.look(OLD), 0);
-        assert_eq!(scene.look(OLD), 2);
-        scene.write("a", "3");
-        assert_eq!(scene.look(OLD), 1, "the other is known");
-        fs::rename(scene.root.path().join("site/a"), scene.root.path().join("site/b")).unwrap();
-        assert_eq!(scene.look(OLD), 1, "it is somewhere else");
+        for scene in Scene::both() {
+            scene.write("a", "1");
+            scene.write("with space", "2");
+            assert_eq!(scene.look(OLD), 0);
+            assert_eq!(scene.look(OLD), 2);
+            scene.write("a", "3");
+            assert_eq!(scene.look(OLD), 1, "the other is known");
+            fs::rename(scene.root.path().join("site/a"), scene.root.path().join("site/b")).unwrap();
+            assert_eq!(scene.look(OLD), 1, "it is somewhere else");
+        }
     }
 
     #[test]
     fn the_time_that_a_file_says_it_was_written_is_not_enough() {
-        let scene = Scene::new();
-        scene.write("a", "1");
-        scene.look(OLD);
-        let path = scene.root.path().join("site/a");
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        scene.write("a", "2");
-        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        assert_eq!(scene.look(OLD), 0);
+        for scene in Scene::both() {
+            scene.write("a", "1");
+            scene.look(OLD);
+            let path = scene.root.path().join("site/a");
+            let time = fs::metadata(&path).unwrap().modified().unwrap();
+            scene.write("a", "2");
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            assert_eq!(scene.look(OLD), 0);
+        }
+    }
+
+    #[test]
+    fn what_became_a_directory_or_executable_is_seen() {
+        for scene in Scene::both() {
+            let path = |name| scene.root.path().join("site").join(name);
+            for name in ["a", "b", "c"] {
+                scene.write(name, "1");
+            }
+            scene.look(OLD);
+            fs::set_permissions(path("a"), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::remove_file(path("b")).unwrap();
+            fs::create_dir(path("b")).unwrap();
+            scene.write("b/d", "2");
+            assert_eq!(scene.look(OLD), 1, "only `c` is what it was");
+        }
     }
 
     #[test]
@@ -213,8 +274,11 @@ mod tests {
         let scene = Scene::new();
         scene.write("a", "1");
         scene.look(OLD);
-        let good = fs::read_to_string(&scene.cache).unwrap();
-        for bad in ["", "x", &good.replace("rick known 2", "rick known 3"), &good.replacen('0', "1", 1)] {
+        let good = fs::read(&scene.cache).unwrap();
+        let other_format = [b"rick known 2\n", &good[FORMAT.len()..]].concat();
+        let mut other_byte = good.clone();
+        other_byte[good.len() / 2] ^= 1;
+        for bad in [b"", b"x".as_slice(), FORMAT, &good[..good.len() - 1], &other_format, &other_byte] {
             fs::write(&scene.cache, bad).unwrap();
             assert_eq!(scene.look(OLD), 0);
         }

@@ -56,6 +56,7 @@ pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -94,7 +95,7 @@ pub struct Checked {
     pub sealed: Vec<Finding>,
     /// The files of the source tree that they get.
     pub payloads: Payloads,
-    known: Known,
+    known: Arc<Known>,
     /// Which one everything from outside the source tree is.
     pub lock: Lock,
     /// What it wants from there.
@@ -136,10 +137,15 @@ pub fn check_for_secrets(root: &Path, environment: &str, cache: Option<&Path>) -
 /// The same but for what is wrong with the lock or with secrets, or missing there.
 fn look(root: &Path, environment: &str, cache: Option<&Path>, lock: &LockFile) -> anyhow::Result<Checked> {
     let known_of = |cache| known_of(cache, root, environment);
-    // The evaluation is another process, which this one would wait for.
+    // The evaluation is another process, which this one would wait for. Files are looked at from then on, also while others are listed.
     let (outcome, known) = rayon::join(
         || evaluate::fence::evaluate(root, environment),
-        || cache.map(known_of).unwrap_or_default(),
+        || {
+            let known = Arc::new(cache.map(known_of).unwrap_or_default());
+            let ahead = Arc::clone(&known);
+            rayon::spawn(move || ahead.look());
+            known
+        },
     );
     let evaluate::Outcome { mut evaluation, mut findings, complete } = outcome?;
     evaluation.sources.0.insert(SourcePath(lock::FILE.to_owned()), lock.text.clone());

@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -76,6 +75,24 @@ impl PayloadFile {
     ) -> Self {
         let digest = OnceLock::from(digest);
         Self { relative, executable, size, location, identity: Identity::default(), digest, kept: true }
+    }
+
+    /// The file of the source tree that is at `location`.
+    fn found(
+        location: &Path,
+        identity: Identity,
+        relative: Option<BundlePath>,
+        digest: Option<Digest>,
+    ) -> Self {
+        Self {
+            relative,
+            executable: identity.mode & 0o100 != 0,
+            size: identity.size,
+            location: location.to_owned(),
+            identity,
+            digest: digest.map_or_else(OnceLock::new, OnceLock::from),
+            kept: false,
+        }
     }
 
     /// The digest of its content, if that is known.
@@ -322,13 +339,16 @@ fn load_entry(
     known: &Known,
 ) -> Result<PayloadFile, Refusal> {
     let path = entry.path();
-    let metadata =
-        fs::metadata(path).map_err(|error| Refusal::new(format!("cannot read `{}`: {error}", shown())))?;
     let name = relative.to_str().ok_or_else(|| {
         Refusal::new(format!("the name of `{}` is not UTF-8", shown())).help("rename the file")
     })?;
-    let relative = name.parse().map_err(Refusal::new)?;
-    load_file(path, &metadata, Some(relative), shown, known)
+    let relative = Some(name.parse().map_err(Refusal::new)?);
+    if let Some((identity, digest)) = known.standing(path) {
+        return Ok(PayloadFile::found(path, identity.clone(), relative, Some(digest)));
+    }
+    let metadata =
+        fs::metadata(path).map_err(|error| Refusal::new(format!("cannot read `{}`: {error}", shown())))?;
+    load_file(path, &metadata, relative, shown, known)
 }
 
 fn walk_refusal(start: &Path, wanted: &SourcePath, error: &walkdir::Error) -> Refusal {
@@ -353,20 +373,13 @@ fn load_file(
         return Err(Refusal::new(format!("`{}` is neither a file nor a directory", shown())));
     }
     let identity = Identity::of(metadata);
-    Ok(PayloadFile {
-        relative,
-        executable: metadata.permissions().mode() & 0o100 != 0,
-        size: metadata.len(),
-        location: path.to_owned(),
-        digest: known.digest(path, &identity).map_or_else(OnceLock::new, OnceLock::from),
-        identity,
-        kept: false,
-    })
+    let digest = known.digest(path, &identity);
+    Ok(PayloadFile::found(path, identity, relative, digest))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
 
     use tempfile::TempDir;
