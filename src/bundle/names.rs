@@ -108,7 +108,7 @@ impl BundlePath {
 
     /// The same of a path that is known to be one: only together they may be too long.
     pub fn join_path(&self, rest: &Self) -> Result<Self, String> {
-        let text = format!("{self}/{rest}");
+        let text = [self.as_str(), "/", rest.as_str()].concat();
         check_fits_ustar(&text).map_err(|why| not_inside(&text, why))?;
         Ok(Self(text))
     }
