@@ -1,4 +1,4 @@
-//! A bundle is read by a thread of its own, a little ahead of who verifies it: one core reads while another hashes.
+//! A file or standard input is read by a thread of its own, a little ahead of who verifies the bundle in it: one core reads while another hashes.
 
 use std::io::{self, Read};
 use std::mem;
@@ -28,15 +28,18 @@ pub struct Ahead {
 impl Ahead {
     /// Begins to read. The thread waits when it has read a few buffers that nobody took, and ends with the input, with an error, or when
     /// nobody takes any more. Nobody waits for it: a pipe may say nothing for ever.
-    pub fn of(from: impl Read + Send + 'static) -> Self {
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn of(from: impl Read + Send + 'static) -> io::Result<Self> {
         let (filled, full) = channel();
         let (empty, emptied) = channel();
         for _ in 1..BUFFERS {
             // Cannot fail: the other end is still here.
             let _ = empty.send(Vec::new());
         }
-        thread::spawn(move || fill(from, &emptied, &filled));
-        Self { full, empty, buffer: Vec::new(), left: 0..0 }
+        thread::Builder::new().spawn(move || fill(from, &emptied, &filled))?;
+        Ok(Self { full, empty, buffer: Vec::new(), left: 0..0 })
     }
 }
 
@@ -112,7 +115,7 @@ mod tests {
     fn all_bytes_come_in_their_order_whatever_is_taken_at_a_time() {
         for size in [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 5 * BUFFER + 7] {
             for at_a_time in [512, BUFFER, 3 * BUFFER] {
-                let (mut ahead, mut all) = (Ahead::of(Cursor::new(bytes(size))), Vec::new());
+                let (mut ahead, mut all) = (Ahead::of(Cursor::new(bytes(size))).unwrap(), Vec::new());
                 let mut part = vec![0; at_a_time];
                 loop {
                     match ahead.read(&mut part).unwrap() {
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_error_comes_after_the_bytes_before_it() {
-        let (mut ahead, mut all) = (Ahead::of(Breaks(Cursor::new(bytes(700_000)))), Vec::new());
+        let (mut ahead, mut all) = (Ahead::of(Breaks(Cursor::new(bytes(700_000)))).unwrap(), Vec::new());
         assert_eq!(ahead.read_to_end(&mut all).unwrap_err().to_string(), "the disk is gone");
         assert!(all == bytes(700_000));
     }
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn nothing_is_read_for_somebody_who_is_gone() {
         let (gone, ended) = channel();
-        let mut ahead = Ahead::of(Endless(gone));
+        let mut ahead = Ahead::of(Endless(gone)).unwrap();
         ahead.read_exact(&mut [0; 100]).unwrap();
         assert!(ended.try_recv().is_err());
         drop(ahead);
@@ -149,7 +152,7 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let (dropped, done) = channel();
         thread::spawn(move || {
-            drop(Ahead::of(reader));
+            drop(Ahead::of(reader).unwrap());
             dropped.send(())
         });
         done.recv_timeout(Duration::from_secs(20)).unwrap();

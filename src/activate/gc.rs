@@ -177,7 +177,7 @@ fn in_use(
     let is_kept = |image: &Digest| kept.iter().any(|number| all[number].images.contains(image));
     let held = all.values().flat_map(|needs| &needs.images);
     let doubtful: BTreeSet<Digest> = held.filter(|image| !is_kept(image)).copied().collect();
-    if doubtful.is_empty() || !has_podman(host)? {
+    if doubtful.is_empty() || !has_podman(host) {
         return Ok(BTreeSet::new());
     }
     let used = host.images_in_use()?;
@@ -195,15 +195,15 @@ fn in_use(
 
 /// The tags of images that no generation has any more.
 fn tags(host: &dyn Host, unneeded: &BTreeSet<Digest>) -> Result<Vec<String>> {
-    if unneeded.is_empty() || !has_podman(host)? {
+    if unneeded.is_empty() || !has_podman(host) {
         return Ok(Vec::new());
     }
     let is_unneeded = |tag: &String| digest_of_tag(tag).is_some_and(|digest| unneeded.contains(&digest));
     Ok(host.image_tags()?.into_iter().filter(is_unneeded).collect())
 }
 
-fn has_podman(host: &dyn Host) -> Result<bool> {
-    Ok(host.version(Versioned::Podman)?.is_some())
+fn has_podman(host: &dyn Host) -> bool {
+    host.version(Versioned::Podman).is_some()
 }
 
 /// The image that a tag of rick's own is for: `localhost/NAME:HEX`, or `REGISTRY/REPOSITORY:HEX` of one that came in a bundle. Nobody else tags so.
@@ -312,7 +312,7 @@ mod tests {
 
     fn with_podman() -> Story {
         let mut story = Story::begin();
-        story.host.version = Some((5, 4));
+        story.host.versions.insert(Versioned::Podman, (5, 4));
         story
     }
 

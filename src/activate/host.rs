@@ -66,7 +66,7 @@ pub trait Host: Sync {
     fn run_apart(&self, program: &Path, arguments: &[String], lock: File) -> Result<Option<u8>>;
 
     /// The version of a program, if the host has it.
-    fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>>;
+    fn version(&self, program: Versioned) -> Option<(u32, u32)>;
 
     /// Has systemd judge units, by the paths of their files, as if `units` were one of its directories.
     fn check_units(&self, units: &Path, files: &[PathBuf]) -> Result<()>;
@@ -292,7 +292,7 @@ impl UnitState {
     }
 }
 
-/// Asks two slow questions at once: podman and systemd each take their time to answer.
+/// Does two slow things at once: podman and systemd each take their time to answer.
 pub(super) fn side_by_side<A: Send, B>(
     elsewhere: impl FnOnce() -> A + Send,
     here: impl FnOnce() -> B,

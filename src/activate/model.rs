@@ -647,8 +647,8 @@ impl Host for Model {
         Ok(())
     }
 
-    fn version(&self, _program: Versioned) -> Result<Option<(u32, u32)>> {
-        Ok(None)
+    fn version(&self, _program: Versioned) -> Option<(u32, u32)> {
+        None
     }
 
     fn check_units(&self, _units: &Path, _files: &[PathBuf]) -> Result<()> {

@@ -18,7 +18,7 @@ use super::terms::Terms;
 use super::testing::{Build, Recording};
 use super::{Activation, Conclusion, Failure, list};
 use crate::bundle::digest::Digest;
-use crate::bundle::manifest::Role;
+use crate::bundle::manifest::{Role, Versioned};
 use crate::bundle::oci;
 use crate::refusal::help_for;
 
@@ -635,11 +635,12 @@ fn what_the_hosts_own_programs_do_not_take_is_refused() {
 #[test]
 fn a_program_that_is_too_old_is_refused() {
     let mut story = Story::begin();
-    story.host.version = Some((4, 3));
+    // That systemd is newer than that does not matter.
+    story.host.versions = [(Versioned::Podman, (4, 3)), (Versioned::Systemd, (257, 0))].into();
     let build = two().needs_podman((5, 0), "`Notify=healthy` of `a.container`");
     let refused = story.refused(&build.bundle()).to_string();
     assert_eq!(refused, "this host has Podman 4.3, and needs 5.0 for `Notify=healthy` of `a.container`");
-    story.host.version = Some((5, 0));
+    story.host.versions.insert(Versioned::Podman, (5, 0));
     story.activate(&build);
 }
 

@@ -203,15 +203,13 @@ impl Host for Systemd {
         Ok(None)
     }
 
-    fn version(&self, program: Versioned) -> Result<Option<(u32, u32)>> {
+    fn version(&self, program: Versioned) -> Option<(u32, u32)> {
         let name = match program {
             Versioned::Systemd => "systemctl",
             Versioned::Podman => "podman",
         };
-        match output(Command::new(name).arg("--version")) {
-            Ok(output) => Ok(parse_version(&String::from_utf8_lossy(&output.stdout))),
-            Err(_) => Ok(None),
-        }
+        let output = output(Command::new(name).arg("--version")).ok()?;
+        parse_version(&String::from_utf8_lossy(&output.stdout))
     }
 
     fn check_units(&self, units: &Path, files: &[PathBuf]) -> Result<()> {

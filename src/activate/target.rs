@@ -67,7 +67,7 @@ impl Activation<'_> {
             || Versions::of(host),
             || receive::receive(bundle, &self.state, &self.names, &trust, !self.dry_run, had, partial),
         );
-        Ok((received?, versions?))
+        Ok((received?, versions))
     }
 
     /// The build that the host has.
@@ -209,7 +209,9 @@ impl Activation<'_> {
     /// A generation to go back to.
     pub(super) fn target_back(&mut self, asked: Option<u32>) -> Result<Target> {
         let target = generation::to_go_back_to(&self.state, asked)?;
-        self.preflight(&Versions::of(self.host)?, target.manifest())?;
+        let versioned = target.manifest().is_some_and(|manifest| !manifest.versions.is_empty());
+        let versions = if versioned { Versions::of(self.host) } else { Versions::default() };
+        self.preflight(&versions, target.manifest())?;
         self.expect_room()?;
         if let Some(manifest) = target.manifest() {
             foreign::check(&self.state, manifest, |path| target.file(path).ok(), self.terms.adopt)?;

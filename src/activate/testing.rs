@@ -331,8 +331,8 @@ pub(crate) struct Recording {
     pub(crate) passwd: Option<PathBuf>,
     /// The timer of PID 1: armed with so many seconds, or disarmed.
     pub(crate) timers: Mutex<Vec<Option<u32>>>,
-    /// The version of every program.
-    pub(crate) version: Option<(u32, u32)>,
+    /// The programs that have versions.
+    pub(crate) versions: BTreeMap<Versioned, (u32, u32)>,
     /// The files and commands that were judged.
     pub(crate) judged: Mutex<Vec<String>>,
     /// No file is taken.
@@ -447,8 +447,8 @@ impl Host for Recording {
         bail!("there is nobody else")
     }
 
-    fn version(&self, _program: Versioned) -> Result<Option<(u32, u32)>> {
-        Ok(self.version)
+    fn version(&self, program: Versioned) -> Option<(u32, u32)> {
+        self.versions.get(&program).copied()
     }
 
     fn check_units(&self, _units: &Path, files: &[PathBuf]) -> Result<()> {

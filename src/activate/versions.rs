@@ -2,23 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-
 use super::host::{Host, side_by_side};
 use crate::bundle::manifest::{HostManifest, Versioned};
 use crate::refusal::Refusal;
 
 /// The programs that the host has, and which version of each: major and minor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Versions(BTreeMap<Versioned, (u32, u32)>);
 
 impl Versions {
     /// Asks them all at once.
-    pub fn of(host: &dyn Host) -> Result<Self> {
-        let ask = |program| host.version(program);
+    pub fn of(host: &dyn Host) -> Self {
+        let ask = |program| host.version(program).map(|version| (program, version));
         let (podman, systemd) = side_by_side(|| ask(Versioned::Podman), || ask(Versioned::Systemd));
-        let found = [(Versioned::Podman, podman?), (Versioned::Systemd, systemd?)];
-        Ok(Self(found.into_iter().filter_map(|(program, version)| Some((program, version?))).collect()))
+        Self([podman, systemd].into_iter().flatten().collect())
     }
 
     /// The programs that are too old for keys in use. That one is not there at all is another refusal.

@@ -463,8 +463,12 @@ mod tests {
         let small = [1, 20, 3000, 70_000].map(|size| [text(size, size), noise(size), vec![0; size]]);
         let inputs: Vec<Vec<u8>> =
             large.into_iter().chain(small.into_iter().flatten()).chain([vec![]]).collect();
+        // One behind the other in memory, as frames are.
+        let batch = text(7, 8 << 20);
+        let parts = batch.chunks(1 << 20);
         for (_, codec) in Codec::ALL {
-            for input in inputs.iter().chain(inputs.iter().rev()) {
+            let backwards = inputs.iter().rev().map(Vec::as_slice);
+            for input in inputs.iter().map(Vec::as_slice).chain(backwards).chain(parts.clone()) {
                 let anew = std::thread::scope(|scope| scope.spawn(|| codec.compress(input)).join());
                 assert!(
                     codec.compress(input).unwrap() == anew.unwrap().unwrap(),

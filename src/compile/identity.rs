@@ -45,15 +45,15 @@ impl Identity {
     }
 
     /// As numbers, for a file that says it.
-    pub fn told(&self) -> [[u8; 8]; WORDS] {
+    pub fn to_words(&self) -> [[u8; 8]; WORDS] {
         let Self { size, mode, device, inode, modified, changed } = *self;
         let [modified, changed] = [modified, changed].map(i64::cast_unsigned);
         [size, mode.into(), device, inode, modified, changed].map(u64::to_be_bytes)
     }
 
-    /// What was [`told`](Self::told); nothing, if it was not.
-    pub fn from_told(told: [[u8; 8]; WORDS]) -> Option<Self> {
-        let [size, mode, device, inode, modified, changed] = told.map(u64::from_be_bytes);
+    /// What [`to_words`](Self::to_words) gave; nothing, if a number is too large.
+    pub fn from_words(words: [[u8; 8]; WORDS]) -> Option<Self> {
+        let [size, mode, device, inode, modified, changed] = words.map(u64::from_be_bytes);
         let [modified, changed] = [modified, changed].map(u64::cast_signed);
         Some(Self { size, mode: mode.try_into().ok()?, device, inode, modified, changed })
     }

@@ -20,9 +20,9 @@ const FORMAT: &[u8] = b"rick known 3\n";
 #[derive(Debug, Default)]
 pub struct Known {
     file: Option<PathBuf>,
-    /// What the file said.
-    told: Vec<u8>,
-    /// What it said of each file, sorted by place.
+    /// What the file holds.
+    bytes: Vec<u8>,
+    /// What it says of each file, sorted by place.
     records: Vec<Record>,
     horizon: Horizon,
 }
@@ -30,7 +30,7 @@ pub struct Known {
 /// What is known of a file.
 #[derive(Debug)]
 struct Record {
-    /// Where its place is told.
+    /// Where the bytes say its place.
     place: Range<usize>,
     identity: Identity,
     digest: Digest,
@@ -51,19 +51,20 @@ pub type Found<'a> = (&'a Path, &'a Identity, Digest);
 impl Known {
     /// What is kept in `file`. Nothing, if it is not there, or damaged.
     pub fn at(file: &Path) -> Self {
-        let told = fs::read(file).unwrap_or_default();
-        let records = parse(&told).unwrap_or_default();
-        Self { file: Some(file.to_owned()), told, records, horizon: Horizon::now() }
+        let bytes = fs::read(file).unwrap_or_default();
+        let records = parse(&bytes).unwrap_or_default();
+        Self { file: Some(file.to_owned()), bytes, records, horizon: Horizon::now() }
     }
 
-    /// Looks at every file of which something is known, ahead of whoever wants it.
+    /// Looks at every file of which something is known, ahead of whoever wants it. What is found of a file is what it was at some moment since
+    /// this began: who reads it later finds out if it has changed since.
     pub fn look(&self) {
         for record in &self.records {
             record.stands(Path::new(OsStr::from_bytes(self.place(record))));
         }
     }
 
-    /// The file at `place`, if it still is what is known: what that is, and the digest of its content. It is looked at once.
+    /// The file at `place`, if it was what is known when it was looked at, which is done once: what that is, and the digest of its content.
     pub fn standing(&self, place: &Path) -> Option<(&Identity, Digest)> {
         self.record(place)
             .filter(|record| record.stands(place))
@@ -82,7 +83,7 @@ impl Known {
     }
 
     fn place(&self, record: &Record) -> &[u8] {
-        &self.told[record.place.clone()]
+        &self.bytes[record.place.clone()]
     }
 
     /// Keeps what was found out since, and nothing else, if that can be done: it only saves time.
@@ -101,7 +102,7 @@ impl Known {
             let folder = file.parent()?;
             fs::create_dir_all(folder).ok()?;
             let mut new = NamedTempFile::new_in(folder).ok()?;
-            new.write_all(&tell(&facts)).ok()?;
+            new.write_all(&bytes_of(&facts)).ok()?;
             new.persist(file).ok()
         };
         // A cache that cannot be written is none.
@@ -120,23 +121,23 @@ impl Known {
 type Fact<'a> = (&'a [u8], &'a Identity, Digest);
 
 /// Of each file: the digest of its content, its identity, and its place after the number of its bytes.
-fn tell(facts: &[Fact<'_>]) -> Vec<u8> {
-    let mut told = Vec::new();
+fn bytes_of(facts: &[Fact<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
     for (place, identity, digest) in facts {
-        told.extend(digest.bytes());
-        told.extend(identity.told().as_flattened());
-        told.extend((place.len() as u64).to_be_bytes());
-        told.extend(*place);
+        bytes.extend(digest.bytes());
+        bytes.extend(identity.to_words().as_flattened());
+        bytes.extend((place.len() as u64).to_be_bytes());
+        bytes.extend(*place);
     }
-    [FORMAT, Digest::of(&told).bytes(), &told].concat()
+    [FORMAT, Digest::of(&bytes).bytes(), &bytes].concat()
 }
 
-fn parse(told: &[u8]) -> Option<Vec<Record>> {
-    let (digest, rest) = told.strip_prefix(FORMAT)?.split_first_chunk()?;
+fn parse(bytes: &[u8]) -> Option<Vec<Record>> {
+    let (digest, rest) = bytes.strip_prefix(FORMAT)?.split_first_chunk()?;
     let records = || {
         let (mut records, mut left) = (Vec::new(), rest);
         while !left.is_empty() {
-            records.push(parse_record(told.len(), &mut left)?);
+            records.push(parse_record(bytes.len(), &mut left)?);
         }
         Some(records)
     };
@@ -144,7 +145,7 @@ fn parse(told: &[u8]) -> Option<Vec<Record>> {
     if is_whole { records } else { None }
 }
 
-/// What is told of a file at the beginning of what is `left` of so many bytes.
+/// What is said of a file at the beginning of what is `left` of so many bytes.
 fn parse_record(all: usize, left: &mut &[u8]) -> Option<Record> {
     let (digest, rest) = left.split_first_chunk::<32>()?;
     let (identity, rest) = rest.split_first_chunk::<{ 8 * identity::WORDS }>()?;
@@ -154,7 +155,7 @@ fn parse_record(all: usize, left: &mut &[u8]) -> Option<Record> {
     *left = rest.get(place..)?;
     Some(Record {
         place: start..start + place,
-        identity: Identity::from_told(identity.as_chunks().0.try_into().ok()?)?,
+        identity: Identity::from_words(identity.as_chunks().0.try_into().ok()?)?,
         digest: Digest::from(*digest),
         stands: OnceLock::new(),
     })
@@ -166,10 +167,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
+    use proptest::prelude::*;
     use tempfile::TempDir;
 
     use super::*;
-    use crate::compile::payload;
+    use crate::compile::payload::{self, Payloads};
     use crate::compile::source::{SourcePath, Span};
 
     const OLD: Duration = Duration::from_secs(100);
@@ -197,6 +199,14 @@ mod tests {
             fs::write(self.root.path().join("site").join(name), text).unwrap();
         }
 
+        fn find(&self, known: &Known) -> Payloads {
+            let span = Span { file: SourcePath("x.star".to_owned()), start: 0, end: 0 };
+            let wanted = [(SourcePath("site".to_owned()), span)].into_iter();
+            let (payloads, findings) = payload::find(self.root.path(), wanted, known);
+            assert!(findings.is_empty(), "{findings:?}");
+            payloads
+        }
+
         /// Looks as one does so much later; gives how many digests were known, and keeps all.
         fn look(&self, later: Duration) -> usize {
             let mut known = Known::at(&self.cache);
@@ -204,10 +214,7 @@ mod tests {
             if self.ahead {
                 known.look();
             }
-            let span = Span { file: SourcePath("x.star".to_owned()), start: 0, end: 0 };
-            let wanted = [(SourcePath("site".to_owned()), span)].into_iter();
-            let (payloads, findings) = payload::find(self.root.path(), wanted, &known);
-            assert!(findings.is_empty(), "{findings:?}");
+            let payloads = self.find(&known);
             let files = || payloads.0.values().flatten();
             let count = files().filter(|file| file.digest().is_some()).count();
             for file in files() {
@@ -261,6 +268,24 @@ mod tests {
         }
     }
 
+    /// It is what it was at one moment of the build, or the build ends; and the next knows better.
+    #[test]
+    fn what_changes_after_it_was_looked_at_is_found_out() {
+        let scene = Scene::new();
+        scene.write("a", "1");
+        scene.look(OLD);
+        let known = Known::at(&scene.cache);
+        known.look();
+        scene.write("a", "2");
+        let payloads = scene.find(&known);
+        let file = payloads.0.values().flatten().next().unwrap();
+        assert_eq!(file.digest(), Some(Digest::of(b"1")));
+        assert!(file.copy(&mut Vec::new()).is_err());
+        known.keep(payloads.found());
+        assert_eq!(scene.look(OLD), 0);
+        assert_eq!(scene.look(OLD), 1);
+    }
+
     #[test]
     fn what_just_changed_may_change_again() {
         let scene = Scene::new();
@@ -283,5 +308,30 @@ mod tests {
             assert_eq!(scene.look(OLD), 0);
         }
         assert_eq!(scene.look(OLD), 1, "it was written anew");
+    }
+
+    fn whole(rest: &[u8]) -> Vec<u8> {
+        [FORMAT, Digest::of(rest).bytes(), rest].concat()
+    }
+
+    /// Whoever can write the file can write its digest, too.
+    #[test]
+    fn a_place_that_is_longer_than_the_file_is_none() {
+        let record = |place: u64| [&[0; 80], place.to_be_bytes().as_slice(), b"/a"].concat();
+        assert_eq!(parse(&whole(&record(2))).unwrap().len(), 1);
+        for place in [1, 3, u64::MAX, u64::MAX - 80] {
+            assert!(parse(&whole(&record(place))).is_none(), "{place}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_there_is_read_or_not(rest in prop::collection::vec(any::<u8>(), 0..400)) {
+            for bytes in [whole(&rest), rest] {
+                for record in parse(&bytes).unwrap_or_default() {
+                    prop_assert!(bytes.get(record.place).is_some());
+                }
+            }
+        }
     }
 }

@@ -82,6 +82,8 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::compile::owner::Owner;
 
@@ -104,7 +106,23 @@ mod tests {
             one("a", "0", 0o644, Content::Link("y")),
             one("a", "0", 0o644, Content::Directory),
         ];
-        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        let different: BTreeSet<_> = keys.iter().collect();
         assert_eq!(different.len(), keys.len());
+    }
+
+    /// Also wherever a text ends and the next begins.
+    #[test]
+    fn no_two_layers_have_one_key() {
+        let (paths, targets) = (["a", "l", "ll"], ["", "l", "link"]);
+        let mut keys = BTreeSet::new();
+        // Each path is not there, or leads to one of the targets.
+        for which in 0..64_usize {
+            let target = |at: usize| (which >> (2 * at) & 3).checked_sub(1).map(|number| targets[number]);
+            let links = paths.iter().enumerate().filter_map(|(at, path)| Some((path, target(at)?)));
+            let link = |target| Entry { owner: Owner::ROOT, mode: 0o777, content: Content::Link(target) };
+            let entries = links.map(|(path, target)| (path.parse().unwrap(), link(target)));
+            keys.insert(key(&entries.collect(), Codec::Zstd).unwrap());
+        }
+        assert_eq!(keys.len(), 64);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use crate::bundle::digest::Digest;
@@ -20,8 +20,21 @@ pub(super) fn read(checked: &Checked) -> Result<BTreeMap<String, Digest>> {
     checked.hosts.iter().for_each(|host| reading.host(host));
     // They are known since the build, so this reads none.
     let hashed = reading.files.into_par_iter().map(|(path, file)| Ok((path, file.hash()?)));
-    let mut files = hashed.collect::<Result<BTreeMap<_, _>>>()?;
-    files.extend(checked.read.iter().map(|(SourcePath(path), digest)| (path.clone(), *digest)));
+    both(hashed.collect::<Result<_>>()?, &checked.read)
+}
+
+/// What was packed and what the evaluation read. A file that is of both is the same, or it changed in between, and what was built is of no one state
+/// of the source.
+fn both(
+    packed: BTreeMap<String, Digest>,
+    evaluated: &BTreeMap<SourcePath, Digest>,
+) -> Result<BTreeMap<String, Digest>> {
+    let mut files = packed;
+    for (SourcePath(path), digest) in evaluated {
+        if files.insert(path.clone(), *digest).is_some_and(|other| other != *digest) {
+            bail!("{path} changed while it was built: build it again");
+        }
+    }
     Ok(files)
 }
 
@@ -77,5 +90,22 @@ impl Reading<'_> {
             let below = file.relative.as_ref().map(|relative| format!("{path}/{relative}"));
             self.files.insert(below.unwrap_or_else(|| path.to_owned()), file);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_twice_is_the_same_both_times() {
+        let [one, other] = [b"1", b"2"].map(|bytes| Digest::of(bytes));
+        let packed = || BTreeMap::from([("a".to_owned(), one), ("b".to_owned(), one)]);
+        let evaluated = |digest| {
+            BTreeMap::from([(SourcePath("b".to_owned()), digest), (SourcePath("c".to_owned()), one)])
+        };
+        assert_eq!(both(packed(), &evaluated(one)).unwrap().into_keys().collect::<String>(), "abc");
+        let refused = both(packed(), &evaluated(other)).unwrap_err().to_string();
+        assert_eq!(refused, "b changed while it was built: build it again");
     }
 }
