@@ -250,14 +250,14 @@ fn names_of(arguments: &Arguments, host: &dyn Host) -> Result<HostNames> {
 }
 
 fn open(bundle: &Path) -> Result<Ahead> {
-    if bundle != Path::new("-") {
-        let file = File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
-        return Ok(Ahead::of(file)?);
-    }
-    if io::stdin().is_terminal() {
-        usage("a bundle is expected on standard input, and that is a terminal");
-    }
-    Ok(Ahead::of(io::stdin())?)
+    let ahead = if bundle != Path::new("-") {
+        Ahead::of(File::open(bundle).with_context(|| format!("cannot read {}", bundle.display()))?)
+    } else if io::stdin().is_terminal() {
+        usage("a bundle is expected on standard input, and that is a terminal")
+    } else {
+        Ahead::of(io::stdin())
+    };
+    ahead.context("cannot start a thread that reads the bundle")
 }
 
 fn show_status(arguments: &Arguments, all: bool, verify: bool) -> Result<u8> {
