@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::source::{self, Tree};
-use crate::support::{Host, activator, require_hosts};
+use crate::support::{Host, activator, require_hosts, usual_suite};
 
 /// Where messages go: the path is what nobody may see.
 const URL: &str = "http://127.0.0.1:8089/topic-8c1f53?auth=token%22";
@@ -92,7 +92,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8090), Server).serve_forever()
 
 /// A service with state, one that breaks in every ugly way, one that breaks again and again, and one with a hostile name.
 const LAB: &str = r#"
-_UGLY = r"""printf '%%s\n' 'first line' '.' '$(touch /run/pwned)' '`touch /run/pwned`' '@/etc/shadow' '--config /etc/passwd' '"; url = "http://127.0.0.1:9/'; printf 'esc \033[31m, bad \377\376 bytes\n'; printf 'x%%.0s' $(seq 999); echo; printf 'ærlig\n'; exit 7"""
+_UGLY = r"""printf '%%s\n' 'first line' '.' '$(touch /run/pwned)' '`touch /run/pwned`' '--config /etc/passwd' '@/etc/shadow"; url = "http://127.0.0.1:9/'; printf 'esc \033[31m, bad \377\376 bytes\n'; printf 'x%%.0s' $(seq 999); echo; printf 'ærlig\n'; exit 7"""
 
 def _build(ctx):
     return [
@@ -242,7 +242,7 @@ fn a_unit_of_ours_that_fails_is_told(host: &Host) {
     assert_eq!(lines.lines().count(), 10, "{body}");
     assert!(body.len() <= 4096, "{} bytes", body.len());
     assert!(body.chars().all(|c| c == '\n' || !c.is_control()), "{body:?}");
-    for part in ["\"; url = \"http://127.0.0.1:9/", "@/etc/shadow", "blob data", "xxxxxxx\n", ": ærlig\n"] {
+    for part in ["@/etc/shadow\"; url = \"http://127.0.0.1:9/", "blob data", "xxxxxxx\n", ": ærlig\n"] {
         assert!(lines.contains(part), "{part}: {body}");
     }
     assert!(!body.contains("root:"), "{body}");
@@ -398,7 +398,8 @@ fn apt_is_told_and_etc_does_not_overrule(host: &Host) {
     let log = host.sh("cat /var/log/unattended-upgrades/unattended-upgrades.log");
     let allowed: Vec<_> = log.lines().filter_map(|line| line.split_once("Allowed origins are: ")).collect();
     assert_eq!(allowed.len(), 1, "{log}");
-    assert_eq!(allowed[0].1, "origin=Debian,codename=trixie-security,label=Debian-Security");
+    let suite = usual_suite();
+    assert_eq!(allowed[0].1, format!("origin=Debian,codename={suite}-security,label=Debian-Security"));
 }
 
 /// restic as the manual of the module says.
