@@ -130,7 +130,7 @@ fn a_switch_goes_on_without_the_one_who_called() {
     assert!(again(&host).contains("nothing to do"));
 
     // The activator itself is killed: PID 1 starts it again, and it goes on.
-    describe(&tree, &ab("Environment=N=2", "Environment=N=2\nExecStartPre=/bin/sleep 2"));
+    describe(&tree, &ab("Environment=N=2", "Environment=N=2\nExecStartPre=/bin/sleep 10"));
     push(&host, &tree, "lab");
     let session =
         host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -142,7 +142,7 @@ fn a_switch_goes_on_without_the_one_who_called() {
     is_well(&host);
 
     // Somebody ends it: whoever called goes back at once.
-    describe(&tree, &ab("Environment=N=3", "Environment=N=3\nExecStartPre=/bin/sleep 2"));
+    describe(&tree, &ab("Environment=N=3", "Environment=N=3\nExecStartPre=/bin/sleep 10"));
     push(&host, &tree, "lab");
     let session =
         host.command(&["rick-activate", "/root/bundle.tar"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -162,17 +162,17 @@ fn a_switch_that_is_not_done_in_time_is_undone_by_systemd() {
     describe(&tree, &ab("Environment=N=1", "Type=notify\nTimeoutStartSec=infinity"));
     push(&host, &tree, "lab");
     let begin = Instant::now();
-    let output = run(&host, &["--deadline=3"]);
+    let output = run(&host, &["--deadline=10"]);
     let said = ends_with(&output, 3);
     assert!(said.contains("the switch was ended before it was done"), "{said}");
-    assert!(begin.elapsed() < Duration::from_secs(25));
+    assert!(begin.elapsed() < Duration::from_mins(2));
     assert_eq!(current(&host), "gens/1");
     is_settled(&host);
     is_well(&host);
     assert_eq!(host.property("b.service", "ActiveState"), "active");
 
     // Where nobody wants to go back, it stays, and that is no success.
-    let said = ends_with(&run(&host, &["--deadline=3", "--no-rollback"]), 4);
+    let said = ends_with(&run(&host, &["--deadline=10", "--no-rollback"]), 4);
     assert!(!said.contains("rolled back"), "{said}");
     assert_eq!(current(&host), "gens/3");
     is_settled(&host);

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::applied::Applied;
-use super::generation::Known;
+use super::generation::{self, Known};
 use super::host::{Host, Verb};
 use super::journal::{self, Journal, Phase};
 use super::marks::Marks;
@@ -19,6 +19,7 @@ use super::testing::{Build, Recording};
 use super::{Activation, Conclusion, Failure, list};
 use crate::bundle::digest::Digest;
 use crate::bundle::manifest::{Role, Versioned};
+use crate::bundle::names::UnitName;
 use crate::bundle::oci;
 use crate::refusal::help_for;
 
@@ -573,6 +574,37 @@ fn a_barrier_that_a_killed_run_or_the_boot_crossed_is_crossed() {
             "{outcome:?}"
         );
         assert_eq!(outcome.generation, 2);
+    }
+}
+
+#[test]
+fn only_what_is_there_is_kept_to_look_around() {
+    let story = Story::begin();
+    story.activate(&two());
+    story.activate(&two().unit("a.service", Role::Run, "new", &[]));
+    story.roll_back(None);
+    let a: UnitName = "a.service".parse().unwrap();
+    for current in [1, 2] {
+        // As if its time had been up after it stopped a unit: before the commit, and after it.
+        generation::commit(&story.state(), current).unwrap();
+        let journal = Journal {
+            from: 1,
+            to: 2,
+            boot_id: story.host.boot_id().unwrap(),
+            phase: Phase::Switching,
+            terms: Terms { go_back: false, ..Terms::default() },
+            crossed: Vec::new(),
+            halted: BTreeSet::from([a.clone()]),
+        };
+        journal.write(&story.state()).unwrap();
+        story.host.running.lock().unwrap().remove(&a);
+        let outcome = story.run(false, |run| run.resume(true).map(Conclusion::Here)).unwrap();
+        assert_eq!(outcome.generation, current);
+        let runs = story.host.running.lock().unwrap().contains(&a);
+        match current {
+            1 => assert!(outcome.ending == Ending::RolledBack && runs, "{outcome:?}"),
+            _ => assert!(matches!(outcome.ending, Ending::NotWell { .. }) && !runs, "{outcome:?}"),
+        }
     }
 }
 

@@ -338,13 +338,22 @@ impl Activation<'_> {
     /// Goes back, unless that is not wanted or not possible.
     fn back(&mut self, journal: Journal, arrival: Arrival, why: &str) -> Result<Outcome, Failure> {
         let reverting = matches!(journal.phase, Phase::Reverting { .. });
-        match journal.reason_to_stay().filter(|_| !reverting) {
-            Some(reason) => self.stay(&journal, arrival, why, &reason).map_err(Failure::Halfway),
-            None => self.go_back(journal, arrival, why).map_err(Failure::Halfway),
-        }
+        let current = generation::current_number(&self.state).map_err(Failure::Halfway)?.unwrap_or(0);
+        let ended = match journal.reason_to_stay(current).filter(|_| !reverting) {
+            Some(reason) => self.stay(&journal, current, arrival, why, reason),
+            None => self.go_back(journal, arrival, why),
+        };
+        ended.map_err(Failure::Halfway)
     }
 
-    fn stay(&mut self, journal: &Journal, mut arrival: Arrival, why: &str, reason: &str) -> Result<Outcome> {
+    fn stay(
+        &mut self,
+        journal: &Journal,
+        current: u32,
+        mut arrival: Arrival,
+        why: &str,
+        reason: String,
+    ) -> Result<Outcome> {
         if journal.from != journal.to {
             Marks::judge(&self.state, journal.to, Verdict::Bad { why: why.to_owned() }, None)?;
         }
@@ -352,8 +361,8 @@ impl Activation<'_> {
         if arrival.problems.is_empty() {
             arrival.problems.push(Problem::new(why));
         }
-        self.report.line("not well:", &format!("generation {}, and the host keeps it: {reason}", journal.to));
-        self.outcome(journal, journal.to, Ending::NotWell { reason: reason.to_owned() }, arrival)
+        self.report.line("not well:", &format!("generation {current}, and the host keeps it: {reason}"));
+        self.outcome(journal, current, Ending::NotWell { reason }, arrival)
     }
 
     fn go_back(&mut self, mut journal: Journal, mut arrival: Arrival, why: &str) -> Result<Outcome> {
