@@ -383,6 +383,8 @@ def _build(ctx):
     return [
         state("/var/lib/counter", user = "root", group = "root", copied = "stopped"),
         unit("counter.service", {
+            # Fewer starts than copies, which do not count as a crash loop.
+            "Unit": {"StartLimitIntervalSec": "1h", "StartLimitBurst": 2},
             "Service": {"ExecStart": "/usr/local/bin/count"},
             "Install": {"WantedBy": "multi-user.target"},
         }),
@@ -458,6 +460,18 @@ fn what_is_copied_stopped_stands_still_and_runs_again() {
     backup(&host, "counter");
     assert!(is_active(&host, "counter") && is_active(&host, "follower"));
     is_well(&host);
+
+    // Nothing stops for a repository that does not answer, and what is waited for is said while it is.
+    let there = r#"repository = "rest:http://127.0.0.1:9/""#;
+    tree.edit("environments/still.star", LOCAL, there);
+    activate(&host, &tree, "still");
+    let lives = ["counter", "follower"].map(|unit| host.property(unit, "InvocationID"));
+    host.sh("rick-activate backup counter >/run/said 2>&1 & echo $! >/run/rick-pid");
+    wait_for("a complaint", || {
+        host.sh("cat /run/said").contains("restic: Stat(<config/>) returned error, retrying")
+    });
+    host.sh("kill -KILL $(cat /run/rick-pid)");
+    assert_eq!(["counter", "follower"].map(|unit| host.property(unit, "InvocationID")), lives);
 }
 
 #[test]

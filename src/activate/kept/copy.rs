@@ -118,8 +118,8 @@ impl Scene<'_> {
         }
         let mut restic = Restic::open(self.state, &self.generation, repository)?;
         let number = self.next_number(&record, &restic, service)?;
-        // Somebody waits for a switch; restic alone would try for long.
-        if occasion != Occasion::Usual && !restic.exists()? {
+        // Somebody waits for a switch, or a service stands still meanwhile; restic alone would try for long.
+        if (occasion != Occasion::Usual || kept.at_rest) && !restic.exists()? {
             return Err(gone(&restic));
         }
         restic.hold(lock)?;
@@ -284,8 +284,15 @@ pub fn resume(state: &State, host: &dyn Host, service: &Label) -> Result<()> {
     let Some(bytes) = durable::read_if_there(&path)? else { return Ok(()) };
     let units: Vec<UnitName> =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
-    host.run_jobs(Verb::Start, &units)?;
+    start(host, &units)?;
     durable::remove_file(&path)
+}
+
+/// Starts units that were stopped for their data to stand still. systemd counts starts, and takes the sixth within ten seconds for a crash loop.
+pub(super) fn start(host: &dyn Host, units: &[UnitName]) -> Result<()> {
+    // A unit that systemd does not have in memory has nothing to forget.
+    let _ = host.reset_failed(units);
+    host.run_jobs(Verb::Start, units)
 }
 
 /// What is copied beside directories, while it is copied.

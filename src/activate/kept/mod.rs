@@ -23,6 +23,7 @@ pub mod leave;
 pub mod overview;
 mod owners;
 pub mod presence;
+mod process;
 pub mod record;
 pub mod restic;
 pub mod restore;

@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Display};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +11,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{in_memory, open_lock};
+use super::{in_memory, open_lock, process};
 use crate::activate::generation::Generation;
 use crate::activate::secrets;
 use crate::activate::state::State;
@@ -250,14 +249,7 @@ impl Restic {
     }
 
     fn attempt(&self, patience: &str, arguments: &[&str], input: Option<&[u8]>) -> Result<Output> {
-        let mut command = self.arguments(Command::new(PROGRAM), patience, arguments)?;
-        let Some(input) = input else { return output(&mut command) };
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.with_context(|| format!("cannot start {PROGRAM}"))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input).or_else(hung_up)?;
-        }
-        child.wait_with_output().context("restic ended in an unknown way")
+        process::run(self.arguments(Command::new(PROGRAM), patience, arguments)?, input)
     }
 
     /// Asks what takes no lock and not long; `None`: there is no repository at the address.
@@ -265,7 +257,7 @@ impl Restic {
         let mut timeout = Command::new("timeout");
         timeout.args([ANSWERS_WITHIN, PROGRAM]);
         let arguments = [arguments, &["--no-lock"]].concat();
-        let output = output(&mut self.arguments(timeout, "0s", &arguments)?)?;
+        let output = process::run(self.arguments(timeout, "0s", &arguments)?, None)?;
         if output.status.code() == Some(NO_REPOSITORY) {
             return Ok(None);
         }
@@ -283,9 +275,7 @@ impl Restic {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let said = lines[lines.len().saturating_sub(4)..].join("; ");
+        let said = process::complaint(&output.stderr);
         let what = arguments.first().copied().unwrap_or_default();
         let refusal = match output.status.code() {
             Some(3) => Refusal::new(format!("restic {what}: something could not be read: {said}")),
@@ -462,10 +452,6 @@ impl Restic {
     }
 }
 
-fn output(command: &mut Command) -> Result<Output> {
-    command.output().with_context(|| format!("cannot start {PROGRAM}"))
-}
-
 /// Removes what is in a directory, but for what file systems bring.
 fn empty(directory: &Path) -> Result<()> {
     let cannot = || format!("cannot empty {}", directory.display());
@@ -509,11 +495,6 @@ fn summary(output: &[u8]) -> Result<SnapshotId> {
         Some(summary) => Ok(summary.snapshot_id),
         None => refuse!("restic did not say the name of the copy"),
     }
-}
-
-/// That nobody reads the rest is told by the exit code.
-fn hung_up(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
 /// Waits until it is this process's turn: a host with many services must not call its repository for all of them at once, for servers turn such callers

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::copy::{Occasion, dump_in};
+use super::copy::{self, Occasion, dump_in};
 use super::presence;
 use super::record::{Record, Restoring};
 use super::restic::{Restic, Snapshot};
@@ -110,7 +110,10 @@ impl Scene<'_> {
             return Ok(());
         }
         self.report.line(verb.word(), &units.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-        self.host.run_jobs(verb, units)
+        match verb {
+            Verb::Start => copy::start(self.host, units),
+            _ => self.host.run_jobs(verb, units),
+        }
     }
 
     /// The copy that somebody names, or the last one that this host took.
