@@ -314,6 +314,8 @@ impl Host for Systemd {
     }
 
     fn journal(&self, log: Log<'_>) -> Vec<String> {
+        // What a unit said just before it failed may be on its way yet.
+        let _ = run(Command::new("journalctl").arg("--sync"));
         let mut command = Command::new("journalctl");
         command.args(["--boot", "--no-pager", "--quiet"]);
         let text = ["--output=cat", "--lines", READ_LINES];
