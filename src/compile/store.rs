@@ -6,7 +6,7 @@
 //! trees/KEY           a file system, as a list
 //! roots/KEY/          the same, laid out for a sandbox
 //! builds/KEY          what a build made, as a list
-//! scratch/            where builds run
+//! scratch/            where builds run, and files are before they have their names
 //! ```
 //!
 //! All of it may be deleted at any time but while a build runs. Files here have one time, since hard links of them stand in sandboxes.
@@ -118,6 +118,23 @@ impl Store {
     /// Where a blob is, if it is there.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
         self.folder.join("blobs").join(digest.hex())
+    }
+
+    /// Keeps a blob, whole or not at all; gives its place. It may still be lost with the power: a reader checks it.
+    ///
+    /// # Errors
+    /// What either side says.
+    pub fn keep_blob(
+        &self,
+        digest: Digest,
+        content: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        self.made("blobs")?;
+        let mut file = self.unnamed()?;
+        content(file.as_file_mut())?;
+        let path = self.blob_path(digest);
+        file.persist(&path)?;
+        Ok(path)
     }
 
     /// A blob that is there and sound.

@@ -8,24 +8,23 @@
 //! A cache may be deleted at any time, be damaged or be read-only: a blob that is not as it was when it was last read is hashed, what does
 //! not fit is made anew, and what cannot be kept is not kept. Nothing about it fails a build.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 use crate::bundle::digest::Digest;
-use crate::bundle::oci;
 use crate::compile::archive::{Codec, Packed};
 use crate::compile::blob::Blob;
 use crate::compile::identity::{Horizon, Identity};
+use crate::compile::store::Store;
 
-/// A directory of packed layers.
-pub(in crate::compile) struct Cache {
-    layers: PathBuf,
-    blobs: PathBuf,
-}
+/// The folder of what is known of layers.
+const LAYERS: &str = "layers";
+
+/// Packed layers in a store.
+pub(in crate::compile) struct Cache(Store);
 
 /// What is known of a layer whose inputs are known.
 #[derive(Serialize, Deserialize)]
@@ -40,14 +39,13 @@ struct Record {
 impl Cache {
     /// Uses `directory`, which is made when something is to be kept.
     pub(in crate::compile) fn at(directory: &Path) -> Self {
-        Self { layers: directory.join("layers"), blobs: directory.join("blobs") }
+        Self(Store::at(directory))
     }
 
     /// The layer under this key, if it is there and sound.
     pub(in crate::compile) fn get(&self, key: Digest, codec: Codec) -> Option<Packed> {
-        let record = fs::read(self.layers.join(key.hex())).ok()?;
-        let record: Record = serde_json::from_slice(&record).ok()?;
-        let path = self.blobs.join(record.digest.hex());
+        let record: Record = self.0.record(LAYERS, key)?;
+        let path = self.0.blob_path(record.digest);
         let identity = Identity::of(&fs::metadata(&path).ok()?);
         let horizon = Horizon::now();
         let blob = if record.seen.as_ref() == Some(&identity) {
@@ -67,7 +65,7 @@ impl Cache {
     pub(in crate::compile) fn put(&self, key: Digest, packed: Packed) -> Packed {
         let Blob { digest, size, .. } = packed.blob;
         let record = Record { diff_id: packed.diff_id, digest, size, seen: None };
-        let kept = write(&self.blobs, digest, |file| packed.blob.copy(file)).and_then(|path| {
+        let kept = self.0.keep_blob(digest, |file| packed.blob.copy(file)).and_then(|path| {
             self.record(key, &record)?;
             let identity = Identity::of(&fs::metadata(&path)?);
             Ok(Blob::known(path, identity, digest, size))
@@ -76,21 +74,6 @@ impl Cache {
     }
 
     fn record(&self, key: Digest, record: &Record) -> io::Result<()> {
-        let record = oci::canonical_json(record)?;
-        write(&self.layers, key, |file| file.write_all(&record)).map(drop)
+        self.0.keep_record(LAYERS, key, record)
     }
-}
-
-/// Writes a file whole or not at all. It may still be lost with the power: a reader checks it.
-fn write(
-    folder: &Path,
-    name: Digest,
-    content: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<PathBuf> {
-    fs::create_dir_all(folder)?;
-    let path = folder.join(name.hex());
-    let mut file = NamedTempFile::new_in(folder)?;
-    content(file.as_file_mut())?;
-    file.persist(&path)?;
-    Ok(path)
 }
