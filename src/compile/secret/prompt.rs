@@ -13,6 +13,9 @@ use crate::refusal::refuse;
 /// # Errors
 /// It was not the same both times, or taken back.
 pub(super) fn ask(name: &str) -> Result<Vec<u8>> {
+    // Before anything is asked, so that no answer is shown or lost; and until both are there, so that the second line of a value which
+    // somebody pastes is no part of neither.
+    let _quiet = Quiet::new()?;
     let first = ask_once(&format!("Value of {name}: "))?;
     if ask_once("The same again: ")? != first {
         refuse!("that was not the same, so nothing is changed");
@@ -23,10 +26,7 @@ pub(super) fn ask(name: &str) -> Result<Vec<u8>> {
 fn ask_once(question: &str) -> Result<Vec<u8>> {
     let mut out = io::stderr();
     write!(out, "{question}")?;
-    let line = {
-        let _quiet = Quiet::new()?;
-        line(&mut io::stdin().lock())
-    };
+    let line = line(&mut io::stdin().lock());
     writeln!(out)?;
     let Some(line) = line? else { refuse!("nothing is changed") };
     Ok(line)
