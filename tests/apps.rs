@@ -4,13 +4,10 @@
 //! answers like it; authentik's has an outpost that signs everybody in as `alice`.
 
 use std::process::Output;
-use std::time::Duration;
 
 use crate::support::source::Tree;
 use crate::support::{Host, activator, require_hosts, source};
-use crate::support::{kept, standin};
-
-const AUTHORITY: &str = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
+use crate::support::{kept, site, standin};
 
 #[test]
 fn the_applications_of_the_homelab_sign_people_in_and_share_nothing() {
@@ -197,27 +194,11 @@ fn no_socket_is_open_to_everybody(host: &Host) {
     assert_eq!(host.ok(&["stat", "-c", "%a", "/run/caddy"]), "700");
 }
 
-/// How curl ends while Caddy, which listens already, has not yet made the certificate of a site.
-const NO_CERTIFICATE_YET: Option<i32> = Some(35);
-
 /// Asks a site, with further arguments of curl; the status, where it leads, and the text.
 fn ask(host: &Host, address: &str, more: &[&str]) -> (String, String, String) {
     let url = format!("https://{address}");
-    let mut command =
-        vec!["curl", "--silent", "--show-error", "--path-as-is", "--max-time", "20", "--cacert", AUTHORITY];
-    command.extend(["--resolve", "*:443:127.0.0.1", "--write-out", "\n%{http_code} %{redirect_url}"]);
-    command.extend(more);
-    command.push(&url);
-    let mut output = host.run(&command);
-    for _ in 0..30 {
-        if output.status.code() != NO_CERTIFICATE_YET {
-            break;
-        }
-        std::thread::sleep(Duration::from_secs(1));
-        output = host.run(&command);
-    }
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said =
+        site::fetch(host, &[&["--write-out", "\n%{http_code} %{redirect_url}"], more, &[&*url]].concat());
     let (text, end) = said.rsplit_once('\n').unwrap();
     let (status, location) = end.split_once(' ').unwrap();
     (status.to_owned(), location.to_owned(), text.to_owned())
@@ -540,11 +521,11 @@ fn client_projects_live_side_by_side() {
     let photo = [b"\x89PNG\r\n\x1a\n".as_slice(), b"a photo"].concat();
     host.write("/root/photo.png", &photo);
     let upload = |project: &str, token_of: &str| {
-        host.sh(&format!(
-            "curl --silent --cacert {AUTHORITY} --resolve '*:443:127.0.0.1' --write-out '%{{http_code}}' --output /dev/null \
-             --upload-file /root/photo.png --header \"Authorization: Bearer $(cat /run/rick/secrets/{token_of}/{token_of}-upload-token)\" \
-             https://{project}.jnss.me/photos/photo.png"
-        ))
+        let token = host.sh(&format!("cat /run/rick/secrets/{token_of}/{token_of}-upload-token"));
+        let header = format!("Authorization: Bearer {token}");
+        let photo = ["--upload-file", "/root/photo.png", "--output", "/dev/null", "--header", &header];
+        let url = format!("https://{project}.jnss.me/photos/photo.png");
+        site::fetch(&host, &[&photo[..], &["--write-out", "%{http_code}", &url]].concat())
     };
     assert_eq!(upload("sigvild", "fjord"), "401");
     assert_eq!(upload("sigvild", "sigvild"), "201");

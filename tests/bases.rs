@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::docs;
 use crate::support::hub::Hub;
-use crate::support::lab::{activate, again, host, lab, push, said};
+use crate::support::lab::{activate, again, host, lab, logged, push, said};
 use crate::support::registry::{Network, Registry};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, require_hosts};
@@ -24,14 +24,7 @@ fn once(name: &str) -> String {
 }
 
 fn said_by(host: &Host, unit: &str) -> String {
-    host.ok(&[
-        "journalctl",
-        "--unit",
-        unit,
-        "--output=cat",
-        "--identifier",
-        unit.trim_end_matches(".service"),
-    ])
+    logged(host, &["--unit", unit, "--identifier", unit.trim_end_matches(".service")])
 }
 
 /// The module that the guide to builds shows, in an environment of one host.

@@ -3,11 +3,10 @@
 //! authentik itself cannot be had on these machines. A second Caddy stands in for its outpost, and answers as that does: by the address
 //! that is asked for, with an identity, without one (`skip_path_regex`), or with the way to the login page.
 
+use crate::support::site::{self, AUTHORITY};
 use crate::support::source::{self, Tree};
 use crate::support::{Host, NEXT_SUITE, activator, require_hosts};
 use crate::tools;
-
-const AUTHORITY: &str = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
 
 const OUTPOST: &str = "
 {
@@ -137,12 +136,8 @@ struct Answer {
 
 /// Asks as a client that claims to be somebody, in every header that somebody might believe.
 fn ask(host: &Host, name: &str, path: &str) -> Answer {
-    let resolve = format!("{name}:443:127.0.0.1");
     let url = format!("https://{name}{path}");
-    let write_out = "\n%{http_code} %{redirect_url}";
-    let mut command =
-        vec!["curl", "--silent", "--show-error", "--path-as-is", "--max-time", "20", "--cacert", AUTHORITY];
-    command.extend(["--resolve", &resolve, "--write-out", write_out]);
+    let mut command = vec!["--write-out", "\n%{http_code} %{redirect_url}"];
     for forged in [
         "Remote-User: mallory",
         "remote-groups: mallory",
@@ -170,7 +165,7 @@ fn ask(host: &Host, name: &str, path: &str) -> Answer {
         command.extend(["--header", forged]);
     }
     command.push(&url);
-    let said = host.ok(&command);
+    let said = site::fetch(host, &command);
     let (text, end) = said.rsplit_once('\n').unwrap();
     let (status, location) = end.split_once(' ').unwrap();
     Answer { status: status.to_owned(), location: location.to_owned(), text: text.to_owned() }

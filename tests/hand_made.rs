@@ -33,7 +33,7 @@ fn everything(host: &Host) -> BTreeMap<String, String> {
 }
 
 fn services(host: &Host) -> String {
-    host.sh("systemctl list-units --plain --no-legend --state=active --type=service | awk '{print $1}' | grep -v -e user@ -e rick- | sort")
+    host.sh("systemctl list-units --plain --no-legend --state=active --type=service | awk '{print $1}' | grep -v -e user@ -e rick- -e systemd-hostnamed | sort")
 }
 
 #[test]

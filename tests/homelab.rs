@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::support::source::{self, Tree};
-use crate::support::standin;
 use crate::support::{Host, activator, require_hosts};
+use crate::support::{site, standin};
 
 /// The units that rick runs on the homelab, in no order.
 const UNITS: [&str; 23] = [
@@ -148,21 +148,8 @@ fn strangers_reach_neither_socket(host: &Host) {
 
 /// Asks a site as a browser that trusts the host's own certificate authority would, and in which somebody has signed in.
 fn get(host: &Host, name: &str, path: &str) -> String {
-    let authority = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
-    let resolve = format!("{name}:443:127.0.0.1");
-    host.ok(&[
-        "curl",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--cacert",
-        authority,
-        "--cookie",
-        "authentik_proxy_standin=alice",
-        "--resolve",
-        &resolve,
-        &format!("https://{name}{path}"),
-    ])
+    let signed_in = ["--fail", "--cookie", "authentik_proxy_standin=alice"];
+    site::fetch(host, &[&signed_in[..], &[&format!("https://{name}{path}")]].concat())
 }
 
 fn both_sites_answer_over_https(host: &Host, title: &str) {

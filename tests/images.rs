@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::docs;
-use crate::support::lab::{activate, host, is_well};
+use crate::support::lab::{activate, host, is_well, wait_for};
 use crate::support::source::{self, Tree};
 use crate::support::{require_hosts, require_root};
 
@@ -158,7 +158,9 @@ fn podman_runs_what_the_module_says() {
     is_well(&host);
     let inside =
         |command: &[&str]| host.ok(&[&["podman", "exec", "pages", "/bin/busybox"], command].concat());
-    assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/"]), "the first page");
+    let page = ["podman", "exec", "pages", "/bin/busybox", "wget", "-qO-", "http://127.0.0.1:8080/"];
+    wait_for("the web server", || host.run(&page).status.success());
+    assert_eq!(host.ok(&page), "the first page");
     assert_eq!(inside(&["wget", "-qO-", "http://127.0.0.1:8080/cgi-bin/now"]), "now");
     assert_eq!((inside(&["id", "-un"]), inside(&["id", "-g"])), ("pages".to_owned(), "1000".to_owned()));
     assert_eq!(inside(&["pwd"]), "/data");

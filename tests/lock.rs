@@ -325,7 +325,7 @@ fn any_file(folder: &Path, good: impl Fn(u64) -> bool + Copy) -> bool {
 
 #[track_caller]
 fn wait(until: impl Fn() -> bool) {
-    for _ in 0..400 {
+    for _ in 0..1200 {
         if until() {
             return;
         }

@@ -41,7 +41,7 @@ impl Real {
     }
 
     fn wait_until(&self, unit: &str, what: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !what(&self.host.property(unit, "ActiveState")) {
             assert!(Instant::now() < deadline, "{unit} does not become what it should");
             std::thread::sleep(Duration::from_millis(20));

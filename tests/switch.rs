@@ -76,7 +76,7 @@ fn killed_in_the_middle(host: &Host, tree: &Tree, mark: &str) {
     let items = [
         sleeper("a.service", "", &format!("Environment={mark}=1")),
         sleeper("b.service", "a.service", ""),
-        sleeper(&unit, "b.service", "ExecStartPre=/bin/sleep 3"),
+        sleeper(&unit, "b.service", "ExecStartPre=/bin/sleep 10"),
         sleeper("c.service", &unit, &format!("Environment={mark}=1")),
     ]
     .concat();

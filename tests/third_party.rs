@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::support::miniflux::{self, require_miniflux};
 use crate::support::source::{self, Tree};
-use crate::support::standin;
 use crate::support::{Host, activator, require_hosts};
+use crate::support::{site, standin};
 use crate::tools;
 
 const ENVIRONMENT: &str = "environments/reader.star";
@@ -234,10 +234,7 @@ fn its_tables_are_its_own(host: &Host) {
 
 /// Asks for a page of the site over HTTPS.
 fn curl(host: &Host, path: &str, arguments: &[&str]) -> String {
-    let authority = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";
-    let (resolve, url) = (format!("{NAME}:443:127.0.0.1"), format!("https://{NAME}{path}"));
-    let common = ["curl", "--silent", "--show-error", "--max-time", "30", "--cacert", authority, "--resolve"];
-    host.ok(&[&common, &[&*resolve][..], arguments, &[&*url]].concat())
+    site::fetch(host, &[arguments, &[&format!("https://{NAME}{path}")]].concat())
 }
 
 fn it_serves_through_the_web_server(host: &Host) {

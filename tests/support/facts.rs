@@ -143,9 +143,9 @@ pub(crate) const FACTS: &[Fact] = &[
     ),
     (
         "what dies is failed, and begins a new life by itself if it says so",
-        "write service a.service 1; write service b.service 1 Restart=on-failure RestartSec=1; daemon-reload; \
+        "write service a.service 1; write service b.service 1 Restart=on-failure RestartSec=5; daemon-reload; \
          start a.service; kill a.service; a.service is failed; start b.service; mark b.service; \
-         write service b.service 2 Restart=on-failure RestartSec=1; daemon-reload; kill b.service; \
+         write service b.service 2 Restart=on-failure RestartSec=5; daemon-reload; kill b.service; \
          b.service is activating; b.service lives on; wait b.service active; b.service lives anew; b.service has 2",
     ),
     (

@@ -1,6 +1,6 @@
 //! An environment whose services keep something, a host that runs it, and what is compared.
 
-use super::lab::said;
+use super::lab::{logged, said};
 use super::source::Tree;
 use super::{Host, activator};
 
@@ -121,9 +121,7 @@ pub(crate) fn is_active(host: &Host, unit: &str) -> bool {
 pub(crate) fn gate(host: &Host, service: &str) -> String {
     let unit = format!("rick-restore-{service}.service");
     let life = host.property(&unit, "InvocationID");
-    host.sh(&format!(
-        "journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_INVOCATION_ID={life} || true"
-    ))
+    logged(host, &[&format!("_SYSTEMD_INVOCATION_ID={life}")])
 }
 
 #[track_caller]

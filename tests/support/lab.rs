@@ -92,8 +92,16 @@ pub(crate) fn is_well(host: &Host) {
     );
 }
 
+/// What the journal has of something, when all that was said has come to it.
+pub(crate) fn logged(host: &Host, of: &[&str]) -> String {
+    host.ok(&["journalctl", "--sync"]);
+    // That there is nothing is a failure to it.
+    let output = host.run(&[&["journalctl", "--quiet", "--output=cat"], of].concat());
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
 pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not come");
         std::thread::sleep(Duration::from_millis(50));

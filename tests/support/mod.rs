@@ -11,6 +11,7 @@ pub(crate) mod miniflux;
 pub(crate) mod registry;
 pub(crate) mod root;
 pub(crate) mod signing;
+pub(crate) mod site;
 pub(crate) mod source;
 pub(crate) mod standin;
 pub(crate) mod web;

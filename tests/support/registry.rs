@@ -107,7 +107,7 @@ impl Drop for Registry {
 }
 
 fn wait_for_port(network: Network, port: u16) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while network.within(|| TcpStream::connect(("127.0.0.1", port))).is_err() {
         assert!(Instant::now() < deadline, "the registry does not answer");
         thread::sleep(Duration::from_millis(50));
