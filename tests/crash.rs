@@ -112,7 +112,7 @@ enum Lasting {
     Program,
 }
 
-/// How a thread waits for others: how often hangs on who is first, and so is no point that the next run has as well.
+/// How a thread waits for others. How often it does depends on which thread is first, so the next run may not have the same points.
 const WAITS: [&str; 6] = ["clock_nanosleep", "futex", "poll", "ppoll", "restart_syscall", "sched_yield"];
 
 /// The points of a trace, in their order.

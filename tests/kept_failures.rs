@@ -466,10 +466,15 @@ fn what_is_copied_stopped_stands_still_and_runs_again() {
     tree.edit("environments/still.star", LOCAL, there);
     activate(&host, &tree, "still");
     let lives = ["counter", "follower"].map(|unit| host.property(unit, "InvocationID"));
+    // It did when the last copy was taken.
+    let record = "/var/lib/rick/kept/counter.json";
+    let known = host.sh(&format!("jq -c '.repositories += [\"rest:http://127.0.0.1:9/\"]' {record}"));
+    host.write(record, known);
     host.sh("rick-activate backup counter >/run/said 2>&1 & echo $! >/run/rick-pid");
     wait_for("a complaint", || {
         host.sh("cat /run/said").contains("restic: Stat(<config/>) returned error, retrying")
     });
+    assert!(is_active(&host, "counter") && is_active(&host, "follower"));
     host.sh("kill -KILL $(cat /run/rick-pid)");
     assert_eq!(["counter", "follower"].map(|unit| host.property(unit, "InvocationID")), lives);
 }

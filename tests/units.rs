@@ -28,7 +28,8 @@ most 4.0, the end of what systemd calls OK.
 
 A container is held by what Podman makes of its Quadlet, of which systemd knows nothing: its unit starts Podman, as root, which needs nearly
 everything. So the figure of a container says what its unit may do and nothing of what runs inside, and has no limit. Neither has that of a
-service of the distribution to which we only add something.
+service of the distribution to which we only add something. Nor does a figure know of what a unit runs with all rights all the same: `rick-alert@.service`
+does so with `journalctl --sync`.
 
 For this page the host of `production` has an `ssh_key`, and so `rick-secrets.service`, which decrypts what came with the bundle whenever it boots.
 ";

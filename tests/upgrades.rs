@@ -138,11 +138,21 @@ fn an_upgrade_that_fails_is_undone_with_its_data() {
     // Without a copy nothing that changes data is begun.
     host.sh("mv /etc/credstore.encrypted/restic-password /root/");
     make_secret(&host, "restic-password", "wrong horse");
-    let refused = host.run(&["rick-activate", "--settle=0", "/root/bundle.tar"]);
-    assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
-    assert!(said(&refused).contains("no copy of `ledger` could be taken before"), "{}", said(&refused));
-    assert_eq!(ledger(&host), first);
-    is_well(&host);
+    let life = host.property("ledger.service", "InvocationID");
+    for stays in ["--settle=0", "--no-rollback"] {
+        let refused = host.run(&["rick-activate", stays, "/root/bundle.tar"]);
+        assert_eq!(refused.status.code(), Some(3), "{}", said(&refused));
+        assert!(said(&refused).contains("no copy of `ledger` could be taken before"), "{}", said(&refused));
+        assert_eq!(
+            said(&refused).contains("look around with"),
+            stays != "--no-rollback",
+            "{}",
+            said(&refused)
+        );
+        assert_eq!(ledger(&host), first);
+        assert_eq!(host.property("ledger.service", "InvocationID"), life, "it was not stopped for that");
+        is_well(&host);
+    }
     let output = host.run(&["rick-activate", "--settle=1", "--no-copies", "/root/bundle.tar"]);
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     // The copy that was taken when the host left generation 1 before, and of the data of version 2, is not what it had now.

@@ -113,7 +113,7 @@ pub struct SwitchArguments {
     /// Go back if the switch is not done after so many seconds.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = DEADLINE_S, value_parser = clap::value_parser!(u32).range(1..))]
     pub deadline: u32,
-    /// Stay with the new generation though it is not well.
+    /// Stay with the new generation though it is not well, once the host has it.
     #[arg(long, global = true)]
     pub no_rollback: bool,
     /// Take a bundle whose serial is lower than one that this host had.

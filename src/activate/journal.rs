@@ -64,14 +64,16 @@ impl Journal {
         durable::replace_file(&state.journal(), &oci::canonical_json(self)?, 0o644)
     }
 
-    /// Why the host keeps its `current` generation though it is not well; `None`: it goes back. Before the new one is there, nobody has
-    /// asked for it to be kept, and what was stopped for it is to run again.
+    /// Why the host keeps the new generation though it is not well; `None`: it goes back. Before that is the `current` one, nobody has asked
+    /// for it to be kept, and what was stopped for it is to run again.
     pub fn reason_to_stay(&self, current: u32) -> Option<String> {
-        let there = current == self.to;
-        if there && self.from == self.to {
+        if current != self.to {
+            return None;
+        }
+        if self.from == self.to {
             return Some("there is nothing to go back to".to_owned());
         }
-        if there && !self.terms.go_back {
+        if !self.terms.go_back {
             return Some("going back was not wanted".to_owned());
         }
         let crossed: Vec<&str> = self.crossed.iter().map(UnitName::as_str).collect();

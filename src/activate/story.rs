@@ -582,28 +582,39 @@ fn only_what_is_there_is_kept_to_look_around() {
     let story = Story::begin();
     story.activate(&two());
     story.activate(&two().unit("a.service", Role::Run, "new", &[]));
-    story.roll_back(None);
+    story.activate(&two().unit("a.service", Role::Run, "newer", &[]));
+    story.roll_back(Some(1));
     let a: UnitName = "a.service".parse().unwrap();
-    for current in [1, 2] {
-        // As if its time had been up after it stopped a unit: before the commit, and after it.
+    let stays = Terms { go_back: false, ..Terms::default() };
+    // As if the time of a switch had been up after it stopped a unit: before the commit, and after it; and the same of one that came after
+    // another that had been cut short.
+    for (to, current, terms, crossed, expected) in [
+        (2, 1, &stays, vec![], 1),
+        (2, 2, &stays, vec![], 2),
+        (3, 2, &stays, vec![], 2),
+        (3, 2, &Terms::default(), vec![a.clone()], 2),
+        (3, 2, &Terms::default(), vec![], 1),
+        (1, 2, &Terms::default(), vec![a.clone()], 2),
+    ] {
         generation::commit(&story.state(), current).unwrap();
         let journal = Journal {
             from: 1,
-            to: 2,
+            to,
             boot_id: story.host.boot_id().unwrap(),
             phase: Phase::Switching,
-            terms: Terms { go_back: false, ..Terms::default() },
-            crossed: Vec::new(),
+            terms: terms.clone(),
+            crossed,
             halted: BTreeSet::from([a.clone()]),
         };
         journal.write(&story.state()).unwrap();
         story.host.running.lock().unwrap().remove(&a);
         let outcome = story.run(false, |run| run.resume(true).map(Conclusion::Here)).unwrap();
-        assert_eq!(outcome.generation, current);
+        assert_eq!(outcome.generation, expected);
         let runs = story.host.running.lock().unwrap().contains(&a);
-        match current {
-            1 => assert!(outcome.ending == Ending::RolledBack && runs, "{outcome:?}"),
-            _ => assert!(matches!(outcome.ending, Ending::NotWell { .. }) && !runs, "{outcome:?}"),
+        if to == current {
+            assert!(matches!(outcome.ending, Ending::NotWell { .. }) && !runs, "{outcome:?}");
+        } else {
+            assert!(outcome.ending == Ending::RolledBack && runs, "{outcome:?}");
         }
     }
 }

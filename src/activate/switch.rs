@@ -148,12 +148,11 @@ impl Switch<'_> {
             upgrade::forget(self.state, &touched, &from)?;
         } else if !touched.is_empty() {
             // Those that leave have done their last: the copy is what another host gets. Whom they keep it with still runs.
-            let leaves = |kept: &&Kept| upgrade::leaves(kept, self.target);
-            let halts = touched.iter().filter(|kept| kept.at_rest() || leaves(kept));
-            self.halt(halts.flat_map(Kept::units))?;
-            let (state, host) = (self.state, self.host);
-            let mut scene = Scene { state, host, generation: from.clone(), report: self.report };
-            scene.copy_before(&touched)?;
+            let halts = |kept: &&Kept| kept.at_rest() || upgrade::leaves(kept, self.target);
+            let halted: Vec<&Kept> = touched.iter().filter(halts).collect();
+            self.scene(&from).expect_answer(&halted)?;
+            self.halt(halted.into_iter().flat_map(Kept::units))?;
+            self.scene(&from).copy_before(&touched)?;
         }
         if self.journal.terms.on_barrier == OnBarrier::Restore {
             let barred = upgrade::barred(&from, self.target);
@@ -163,6 +162,11 @@ impl Switch<'_> {
             upgrade::note(self.state, &copies)?;
         }
         Ok(())
+    }
+
+    /// What services keep, as the host has it.
+    fn scene(&mut self, generation: &Generation) -> Scene<'_> {
+        Scene { state: self.state, host: self.host, generation: generation.clone(), report: self.report }
     }
 
     /// Stops those of these units that run. They are started later on, here or where the host goes back to.

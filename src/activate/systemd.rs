@@ -27,6 +27,8 @@ const SHOWN_LINES: usize = 8;
 const READ_LINES: &str = "40";
 /// The same, where what later runs of the unit said is left out, too: systemd may have started it again meanwhile.
 const READ_ENTRIES: &str = "400";
+/// How long the journal has to take in what is on its way, in seconds.
+const SYNCED_WITHIN: &str = "3";
 /// What a program of a bundle's that only looks may not do.
 const ONLY_LOOKS: [&str; 6] = [
     "ProtectSystem=strict",
@@ -314,8 +316,8 @@ impl Host for Systemd {
     }
 
     fn journal(&self, log: Log<'_>) -> Vec<String> {
-        // What a unit said just before it failed may be on its way yet.
-        let _ = run(Command::new("journalctl").arg("--sync"));
+        // What a unit said just before it failed may be on its way yet. While somebody floods the journal, there is no end to that.
+        let _ = run(Command::new("timeout").args([SYNCED_WITHIN, "journalctl", "--sync"]));
         let mut command = Command::new("journalctl");
         command.args(["--boot", "--no-pager", "--quiet"]);
         let text = ["--output=cat", "--lines", READ_LINES];

@@ -100,8 +100,9 @@ impl Activation<'_> {
         let (boot, current) = here.map_err(Failure::Refused)?;
         let rebooted = boot != journal.boot_id;
         self.terms = journal.terms.clone();
-        if rebooted && current == Some(journal.to) {
-            let crossed = self.crossed_by_the_boot(&journal).map_err(Failure::Refused)?;
+        let here = current.unwrap_or(0);
+        if rebooted && here != journal.from {
+            let crossed = self.crossed_by_the_boot(journal.from, here).map_err(Failure::Refused)?;
             journal.crossed.extend(crossed);
         }
         let confirmed = journal::is_confirmed(&self.state, journal.to).map_err(Failure::Refused)?;
@@ -136,10 +137,10 @@ impl Activation<'_> {
         }
     }
 
-    /// The boot started all of the new generation, also what cannot be undone.
-    fn crossed_by_the_boot(&self, journal: &Journal) -> Result<Vec<UnitName>> {
+    /// The boot started all of the generation that it found, also what cannot be undone.
+    fn crossed_by_the_boot(&self, from: u32, current: u32) -> Result<Vec<UnitName>> {
         let desired = |number| self.known.get(&self.state, number)?.desired();
-        let (from, to) = (desired(journal.from)?, desired(journal.to)?);
+        let (from, to) = (desired(from)?, desired(current)?);
         let changed = |unit: &&Wanted| {
             let before = from.units.iter().find(|before| before.name == unit.name);
             before.is_some_and(|before| before.restart_key != unit.restart_key)
@@ -336,11 +337,15 @@ impl Activation<'_> {
     }
 
     /// Goes back, unless that is not wanted or not possible.
-    fn back(&mut self, journal: Journal, arrival: Arrival, why: &str) -> Result<Outcome, Failure> {
+    fn back(&mut self, mut journal: Journal, arrival: Arrival, why: &str) -> Result<Outcome, Failure> {
         let reverting = matches!(journal.phase, Phase::Reverting { .. });
         let current = generation::current_number(&self.state).map_err(Failure::Halfway)?.unwrap_or(0);
+        // A switch before this one was cut short after its commit, and what it left is not to be left, or cannot be.
+        if !reverting && current != journal.to && (!journal.terms.go_back || !journal.crossed.is_empty()) {
+            journal.from = current;
+        }
         let ended = match journal.reason_to_stay(current).filter(|_| !reverting) {
-            Some(reason) => self.stay(&journal, current, arrival, why, reason),
+            Some(reason) => self.stay(&journal, arrival, why, reason),
             None => self.go_back(journal, arrival, why),
         };
         ended.map_err(Failure::Halfway)
@@ -349,7 +354,6 @@ impl Activation<'_> {
     fn stay(
         &mut self,
         journal: &Journal,
-        current: u32,
         mut arrival: Arrival,
         why: &str,
         reason: String,
@@ -361,8 +365,8 @@ impl Activation<'_> {
         if arrival.problems.is_empty() {
             arrival.problems.push(Problem::new(why));
         }
-        self.report.line("not well:", &format!("generation {current}, and the host keeps it: {reason}"));
-        self.outcome(journal, current, Ending::NotWell { reason }, arrival)
+        self.report.line("not well:", &format!("generation {}, and the host keeps it: {reason}", journal.to));
+        self.outcome(journal, journal.to, Ending::NotWell { reason }, arrival)
     }
 
     fn go_back(&mut self, mut journal: Journal, mut arrival: Arrival, why: &str) -> Result<Outcome> {

@@ -305,10 +305,14 @@ fn conclude(arguments: &Arguments, outcome: &Outcome) -> u8 {
         Ending::Told if !outcome.changed && arguments.switch.detailed_exit_code => NOTHING_TO_DO,
         Ending::NothingToDo | Ending::Told | Ending::Done => 0,
         Ending::RolledBack => {
-            hint(&format!(
-                "the host has generation {} again; mend it and activate once more, or look around with `--no-rollback`",
+            let again = format!(
+                "the host has generation {} again; mend it and activate once more",
                 outcome.generation
-            ));
+            );
+            // Who wanted that already never had the new one.
+            let look =
+                if arguments.switch.no_rollback { "" } else { ", or look around with `--no-rollback`" };
+            hint(&(again + look));
             ROLLED_BACK
         }
         Ending::NotWell { .. } => {

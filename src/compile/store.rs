@@ -6,6 +6,7 @@
 //! trees/KEY           a file system, as a list
 //! roots/KEY/          the same, laid out for a sandbox
 //! builds/KEY          what a build made, as a list
+//! layers/KEY          which blob is the layer of these files
 //! scratch/            where builds run, and files are before they have their names
 //! ```
 //!
@@ -15,7 +16,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -52,13 +53,13 @@ pub fn is_untouched(place: &Path, size: u64) -> bool {
 pub struct Store {
     folder: PathBuf,
     /// Where files are before they have their names.
-    unnamed: OnceLock<Scratch>,
+    unnamed: Mutex<Option<Scratch>>,
 }
 
 impl Store {
     /// Uses `folder`, which is made when something is to be kept.
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), unnamed: OnceLock::new() }
+        Self { folder: folder.to_owned(), unnamed: Mutex::new(None) }
     }
 
     /// Where the content of a file is, if it is there.
@@ -179,12 +180,12 @@ impl Store {
     }
 
     fn unnamed(&self) -> io::Result<NamedTempFile> {
-        if self.unnamed.get().is_none() {
-            // If another thread was faster, this one goes.
-            let _ = self.unnamed.set(self.scratch()?);
-        }
-        let folder = self.unnamed.get().map_or(self.folder.as_path(), Scratch::path);
-        NamedTempFile::new_in(folder)
+        let mut unnamed = self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = match unnamed.take() {
+            Some(scratch) => scratch,
+            None => self.scratch()?,
+        };
+        NamedTempFile::new_in(unnamed.insert(scratch).path())
     }
 
     fn made(&self, folder: &str) -> io::Result<PathBuf> {

@@ -13,6 +13,8 @@ use crate::refusal::printable;
 const TRIES_AGAIN: &str = ", retrying after ";
 /// How many of its last lines are a complaint.
 const LINES: usize = 4;
+/// How many bytes at the end of all that restic said are kept for that, at least: it may complain of each of very many files.
+const KEPT: usize = 64 << 10;
 
 /// Runs restic to its end, with `input` or the standard input that the command has.
 pub(super) fn run(mut command: Command, input: Option<&[u8]>) -> Result<Output> {
@@ -36,10 +38,13 @@ pub(super) fn run(mut command: Command, input: Option<&[u8]>) -> Result<Output> 
     ended.map_err(|error: io::Error| anyhow::Error::new(error).context("restic ended in an unknown way"))
 }
 
-/// All that is said, of which what restic waits for is passed on to `people` at once.
+/// The end of what is said. What restic waits for is passed on to `people` at once.
 fn listen(stderr: impl Read, people: &mut impl io::Write) -> Vec<u8> {
     let (mut said, mut lines) = (Vec::new(), BufReader::new(stderr));
     loop {
+        if said.len() > 2 * KEPT {
+            said.drain(..said.len() - KEPT);
+        }
         let begin = said.len();
         if !matches!(lines.read_until(b'\n', &mut said), Ok(1..)) {
             return said;
@@ -55,12 +60,20 @@ fn listen(stderr: impl Read, people: &mut impl io::Write) -> Vec<u8> {
 /// The last of what restic said before it failed, in one line: its JSON as text, and of what it waited for the last.
 pub(super) fn complaint(stderr: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct End {
+    struct Message {
         message: String,
     }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        /// Of one file.
+        Error { error: Message },
+        /// At the end.
+        End(Message),
+    }
     let text = String::from_utf8_lossy(stderr);
-    let lines = text.lines().map(|line| match serde_json::from_str::<End>(line) {
-        Ok(end) => end.message,
+    let lines = text.lines().map(|line| match serde_json::from_str(line) {
+        Ok(Said::Error { error } | Said::End(error)) => error.message,
         Err(_) => line.to_owned(),
     });
     let whole = lines.collect::<Vec<_>>().join("\n");
@@ -104,18 +117,20 @@ mod tests {
             "Stat(<config/>) returned error, retrying after 5s: Stat: connection \x1b[31mrefused; \
              Fatal: no config: denied.; Is there one?; s3:x"
         );
+        let error = r#"{"message_type":"error","error":{"message":"open /x: denied"},"during":"archival","item":"/x"}"#;
+        assert_eq!(complaint(error.as_bytes()), "open /x: denied");
         assert_eq!(complaint(b"a\nb\nc\nd\n\n e \n"), "b; c; d; e");
         assert_eq!(complaint(b""), "");
     }
 
     #[test]
-    fn both_outputs_and_the_input_go_through_whole() {
+    fn input_and_output_go_through_whole_and_of_complaints_the_end() {
         let mut command = Command::new("sh");
         command.args(["-c", "tee /dev/stderr; exit 3"]);
         let input = b"line\n".repeat(100_000);
         let output = run(command, Some(&input)).unwrap();
         assert_eq!(output.status.code(), Some(3));
-        assert!(output.stdout == input && output.stderr == input);
+        assert!(output.stdout == input && (KEPT..=3 * KEPT).contains(&output.stderr.len()));
         let mut deaf = Command::new("true");
         deaf.stdin(Stdio::null());
         assert!(run(deaf, Some(&input)).unwrap().status.success());

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::copy::Occasion;
+use super::presence;
 use super::record::{Record, Restoring};
+use super::restic::Restic;
 use super::{Kept, Scene, lock, restoring};
 use crate::activate::generation::Generation;
 use crate::activate::state::State;
@@ -90,19 +92,34 @@ fn started(generation: &Generation, unit: &UnitEntry) -> Vec<String> {
 }
 
 impl Scene<'_> {
+    /// Asks the repository whether it is there, before any of these services is stopped to be copied.
+    pub fn expect_answer(&self, services: &[&Kept]) -> Result<()> {
+        let Some(repository) = restoring(self.manifest()?) else { return Ok(()) };
+        for kept in services {
+            let presence = presence::look(self.state, kept)?;
+            if presence.values().any(|there| *there) {
+                let restic = Restic::open(self.state, &self.generation, repository)?;
+                // One that is to be made, or was there and is gone, has answered.
+                return restic.exists().map(drop).map_err(|error| error.context(not_copied(kept)));
+            }
+        }
+        Ok(())
+    }
+
     /// Copies what these services keep, to where it would be restored from. The generation is the one that the host leaves.
     pub fn copy_before(&mut self, services: &[Kept]) -> Result<()> {
         let Some(repository) = restoring(self.manifest()?).cloned() else { return Ok(()) };
         for kept in services {
-            self.copy(kept, &repository, Occasion::BeforeSwitch).map_err(|error| {
-                error.context(
-                    Refusal::new(format!("no copy of `{}` could be taken before", kept.service))
-                        .help("`--no-copies` switches without"),
-                )
-            })?;
+            self.copy(kept, &repository, Occasion::BeforeSwitch)
+                .map_err(|error| error.context(not_copied(kept)))?;
         }
         Ok(())
     }
+}
+
+fn not_copied(kept: &Kept) -> Refusal {
+    Refusal::new(format!("no copy of `{}` could be taken before", kept.service))
+        .help("`--no-copies` switches without")
 }
 
 /// The copies that bring back what services kept when the host last left `target`, or a generation with the same programs.

@@ -1,9 +1,11 @@
 //! A value that is typed, and not shown.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
+use rustix::io::ioctl_fionread;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::refusal::refuse;
@@ -13,20 +15,25 @@ use crate::refusal::refuse;
 /// # Errors
 /// It was not the same both times, or taken back.
 pub(super) fn ask(name: &str) -> Result<Vec<u8>> {
-    // Before anything is asked, so that no answer is shown or lost; and until both are there, so that the second line of a value which
-    // somebody pastes is no part of neither.
+    // Before anything is asked, so that no answer is shown or lost; and until both are there, so that the second line of a pasted value
+    // is taken for the second answer, and not thrown away.
     let _quiet = Quiet::new()?;
-    let first = ask_once(&format!("Value of {name}: "))?;
-    if ask_once("The same again: ")? != first {
+    // What is typed and not read yet is to be known.
+    let mut unbuffered = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let first = ask_once(&format!("Value of {name}: "), &mut unbuffered)?;
+    if ask_once("The same again: ", &mut unbuffered)? != first {
         refuse!("that was not the same, so nothing is changed");
+    }
+    if ioctl_fionread(&unbuffered).context("cannot ask the terminal")? > 0 {
+        refuse!("that was more than one line, so nothing is changed");
     }
     Ok(first)
 }
 
-fn ask_once(question: &str) -> Result<Vec<u8>> {
+fn ask_once(question: &str, typed: &mut impl io::Read) -> Result<Vec<u8>> {
     let mut out = io::stderr();
     write!(out, "{question}")?;
-    let line = line(&mut io::stdin().lock());
+    let line = line(typed);
     writeln!(out)?;
     let Some(line) = line? else { refuse!("nothing is changed") };
     Ok(line)
