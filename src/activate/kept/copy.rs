@@ -118,8 +118,14 @@ impl Scene<'_> {
         }
         let mut restic = Restic::open(self.state, &self.generation, repository)?;
         let number = self.next_number(&record, &restic, service)?;
-        // Somebody waits for a switch, or a service stands still meanwhile; restic alone would try for long.
-        if (occasion != Occasion::Usual || kept.at_rest) && !restic.exists()? {
+        let there = match occasion {
+            // Before anything stops: it runs for as long as restic tries.
+            Occasion::Usual if kept.at_rest => restic.appears()?,
+            Occasion::Usual => true,
+            // Somebody waits.
+            Occasion::BeforeSwitch | Occasion::BeforeRestore => restic.exists()?,
+        };
+        if !there {
             return Err(gone(&restic));
         }
         restic.hold(lock)?;

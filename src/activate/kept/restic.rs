@@ -296,6 +296,16 @@ impl Restic {
         Ok(self.ask(&["cat", "config"])?.is_some())
     }
 
+    /// The same, for as long as restic tries to reach it: a quarter of an hour.
+    pub fn appears(&self) -> Result<bool> {
+        let arguments = ["cat", "config", "--no-lock"];
+        let output = self.output(&arguments, None)?;
+        if output.status.code() == Some(NO_REPOSITORY) {
+            return Ok(false);
+        }
+        self.well(&output, &arguments).map(|()| true)
+    }
+
     /// Makes one.
     pub fn init(&self) -> Result<()> {
         self.run(&["init", "--quiet"]).map(drop)
