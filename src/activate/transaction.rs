@@ -340,7 +340,8 @@ impl Activation<'_> {
     fn back(&mut self, mut journal: Journal, arrival: Arrival, why: &str) -> Result<Outcome, Failure> {
         let reverting = matches!(journal.phase, Phase::Reverting { .. });
         let current = generation::current_number(&self.state).map_err(Failure::Halfway)?.unwrap_or(0);
-        // A switch before this one was cut short after its commit, and what it left is not to be left, or cannot be.
+        // The host never had what it was to have. It may have what an earlier switch brought that was cut short, and keeps that if going back
+        // was not wanted or cannot undo it.
         if !reverting && current != journal.to && (!journal.terms.go_back || !journal.crossed.is_empty()) {
             journal.from = current;
         }

@@ -11,7 +11,7 @@ use super::restic::Restic;
 use super::{Kept, Scene, lock, restoring};
 use crate::activate::generation::Generation;
 use crate::activate::state::State;
-use crate::bundle::manifest::{HostManifest, UnitEntry};
+use crate::bundle::manifest::{HostManifest, Repository, UnitEntry};
 use crate::bundle::names::Label;
 use crate::refusal::{Refusal, refuse};
 
@@ -96,14 +96,20 @@ impl Scene<'_> {
     pub fn expect_answer(&self, services: &[&Kept]) -> Result<()> {
         let Some(repository) = restoring(self.manifest()?) else { return Ok(()) };
         for kept in services {
-            let presence = presence::look(self.state, kept)?;
-            if presence.values().any(|there| *there) {
-                let restic = Restic::open(self.state, &self.generation, repository)?;
-                // One that is to be made, or was there and is gone, has answered.
-                return restic.exists().map(drop).map_err(|error| error.context(not_copied(kept)));
+            if self.is_answered(kept, repository).map_err(|error| error.context(not_copied(kept)))? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// The repository answered; false: a service keeps nothing that it would be asked for.
+    fn is_answered(&self, kept: &Kept, repository: &Repository) -> Result<bool> {
+        if presence::look(self.state, kept)?.values().all(|there| !there) {
+            return Ok(false);
+        }
+        // One that is to be made, or was there and is gone, has answered.
+        Restic::open(self.state, &self.generation, repository)?.exists().map(|_| true)
     }
 
     /// Copies what these services keep, to where it would be restored from. The generation is the one that the host leaves.
