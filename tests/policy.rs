@@ -1,8 +1,8 @@
 //! What an environment says once for all its services: who is told of failures, when the distribution may update itself, what is backed
 //! up. On live hosts, with a listener that takes the messages.
 
-use std::time::{Duration, Instant};
-
+use crate::support::kept::make_secret;
+use crate::support::lab::wait_for;
 use crate::support::source::{self, Tree};
 use crate::support::{Host, activator, require_hosts, usual_suite};
 
@@ -141,13 +141,6 @@ const POLICY: &str = r#"
         backups(repository = "/srv/backups", keep_last = 2, keep_daily = 0, keep_weekly = 0, keep_monthly = 0),
     "#;
 
-fn make_secret(host: &Host, name: &str, value: &str) {
-    host.sh("install -d -m 0700 /etc/credstore.encrypted");
-    let script = format!("systemd-creds encrypt --name={name} - /etc/credstore.encrypted/{name}");
-    let output = host.run_with(&["bash", "-euc", &script], value.as_bytes());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// A host with the environment `lab`, its secrets, and the listener.
 fn lab(tree: &Tree) -> Host {
     environment(tree, "lab", POLICY);
@@ -169,15 +162,6 @@ fn listen(host: &Host) {
 fn activate(host: &Host, tree: &Tree) -> String {
     host.push(&tree.bundle("lab"), "/root/bundle.tar");
     host.ok(&["rick-activate", "/root/bundle.tar"])
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// What the listener was told about a unit, so far.

@@ -346,19 +346,13 @@ impl Activation<'_> {
             journal.from = current;
         }
         let ended = match journal.reason_to_stay(current).filter(|_| !reverting) {
-            Some(reason) => self.stay(&journal, arrival, why, reason),
+            Some(reason) => self.stay(&journal, arrival, why, &reason),
             None => self.go_back(journal, arrival, why),
         };
         ended.map_err(Failure::Halfway)
     }
 
-    fn stay(
-        &mut self,
-        journal: &Journal,
-        mut arrival: Arrival,
-        why: &str,
-        reason: String,
-    ) -> Result<Outcome> {
+    fn stay(&mut self, journal: &Journal, mut arrival: Arrival, why: &str, reason: &str) -> Result<Outcome> {
         if journal.from != journal.to {
             Marks::judge(&self.state, journal.to, Verdict::Bad { why: why.to_owned() }, None)?;
         }
@@ -367,7 +361,7 @@ impl Activation<'_> {
             arrival.problems.push(Problem::new(why));
         }
         self.report.line("not well:", &format!("generation {}, and the host keeps it: {reason}", journal.to));
-        self.outcome(journal, journal.to, Ending::NotWell { reason }, arrival)
+        self.outcome(journal, journal.to, Ending::NotWell { reason: reason.to_owned() }, arrival)
     }
 
     fn go_back(&mut self, mut journal: Journal, mut arrival: Arrival, why: &str) -> Result<Outcome> {

@@ -258,10 +258,15 @@ impl Restic {
         timeout.args([ANSWERS_WITHIN, PROGRAM]);
         let arguments = [arguments, &["--no-lock"]].concat();
         let output = process::run(self.arguments(timeout, "0s", &arguments)?, None)?;
+        self.answer(output, &arguments)
+    }
+
+    /// What was answered; `None`: there is no repository at the address.
+    fn answer(&self, output: Output, arguments: &[&str]) -> Result<Option<Vec<u8>>> {
         if output.status.code() == Some(NO_REPOSITORY) {
             return Ok(None);
         }
-        self.well(&output, &arguments)?;
+        self.well(&output, arguments)?;
         Ok(Some(output.stdout))
     }
 
@@ -299,11 +304,7 @@ impl Restic {
     /// The same, for as long as restic tries to reach it: a quarter of an hour.
     pub fn appears(&self) -> Result<bool> {
         let arguments = ["cat", "config", "--no-lock"];
-        let output = self.output(&arguments, None)?;
-        if output.status.code() == Some(NO_REPOSITORY) {
-            return Ok(false);
-        }
-        self.well(&output, &arguments).map(|()| true)
+        Ok(self.answer(self.output(&arguments, None)?, &arguments)?.is_some())
     }
 
     /// Makes one.
